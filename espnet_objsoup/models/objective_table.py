@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which objective an utterance of a batch belongs to, and sums per objective."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+TASK_TEXT = {"asr": "text", "st": "st_text"}
+
+
+class ObjectiveTable(nn.Module):
+    """Maps (task, language, target language) to an objective, on the model's device.
+
+    Args:
+        objectives: names `asr/<lang>` or `st/<lang>-<target>`; their order is the order of all
+            per-objective results.
+        languages: codes that batches index.
+        weights: objective -> weight (1 where not given).
+
+    Raises:
+        ValueError: if an objective is malformed, repeated or names an unknown language.
+    """
+
+    def __init__(
+        self, objectives: Sequence[str], languages: Sequence[str], weights: Mapping[str, float]
+    ) -> None:
+        super().__init__()
+        if not objectives:
+            raise ValueError("objectives: expected at least one, such as asr/fr; found none")
+        if len(set(objectives)) != len(objectives):
+            raise ValueError(f"objectives: expected distinct names, found {list(objectives)}")
+        self.objectives = tuple(objectives)
+        n = len(languages)
+        # One more row and column, addressed by -1: utterances without a language.
+        asr = torch.full((n + 1,), -1, dtype=torch.long)
+        st = torch.full((n + 1, n + 1), -1, dtype=torch.long)
+        for k, name in enumerate(self.objectives):
+            task, spec = name.split("/", 1)
+            try:
+                codes = [languages.index(code) for code in spec.split("-")]
+            except ValueError as err:
+                raise ValueError(
+                    f"objective {name}: expected languages among {list(languages)}"
+                ) from err
+            if task == "asr" and len(codes) == 1:
+                asr[codes[0]] = k
+            elif task == "st" and len(codes) == 2:
+                st[codes[0], codes[1]] = k
+            else:
+                raise ValueError(f"objective: expected asr/<lang> or st/<src>-<tgt>, found {name}")
+        self.register_buffer("asr", asr, persistent=False)
+        self.register_buffer("st", st, persistent=False)
+        values = torch.tensor([float(weights.get(name, 1.0)) for name in self.objectives])
+        self.register_buffer("weights", values, persistent=False)
+
+    def index(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Per task (B,) index of the objective, -1 where the label or the objective is missing."""
+        lang = batch["lang"][:, 0]
+        none = torch.full_like(lang, -1)
+        found = {"asr": self.asr[lang], "st": none}
+        if "tgt_lang" in batch:
+            found["st"] = self.st[lang, batch["tgt_lang"][:, 0]]
+        result = {}
+        for task, text in TASK_TEXT.items():
+            lengths = batch.get(f"{text}_lengths")
+            result[task] = none if lengths is None else torch.where(lengths > 0, found[task], -1)
+        return result
+
+    def reduce(
+        self, values: Mapping[str, Tensor], index: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Means per objective.
+
+        Args:
+            values: task -> (B,) per utterance.
+            index: result of `index`.
+
+        Returns:
+            means (K,), 0 for an absent objective, and counts (K,) int64.
+        """
+        k = len(self.objectives)
+        like = next(iter(values.values()))
+        sums = like.new_zeros(k + 1)
+        counts = torch.zeros(k + 1, dtype=torch.long, device=like.device)
+        for task, per_utterance in values.items():
+            slots = torch.where(index[task] >= 0, index[task], k)  # slot K collects the unlabelled
+            sums = sums.index_add(0, slots, per_utterance)
+            counts = counts.index_add(0, slots, torch.ones_like(slots))
+        sums, counts = sums[:k], counts[:k]
+        return sums / counts.clamp(min=1), counts

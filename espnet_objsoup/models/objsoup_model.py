@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multilingual recognition and translation with one shared encoder.
+
+Shapes use B utterances, N samples, T frames, L tokens, D features, K objectives.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from espnet2.asr.preencoder.abs_preencoder import AbsPreEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+from espnet2.layers.abs_normalize import AbsNormalize
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor, nn
+
+from espnet_objsoup.models.objective_table import ObjectiveTable
+from espnet_objsoup.models.task_head import HeadOutput, TaskHead
+
+Batch = Mapping[str, Tensor]
+
+
+class ESPnetObjSoupModel(AbsESPnetModel):
+    """Shared encoder, one head for recognition and one for translation.
+
+    A batch holds
+        speech (B, N) float, speech_lengths (B,);
+        text (B, L) transcript ids padded with -1, text_lengths (B,), 0 = no transcript;
+        st_text (B, L) translation ids likewise, st_text_lengths (B,), 0 = no translation;
+        lang (B, 1) spoken language and tgt_lang (B, 1) language of the translation, as indices
+        into `languages`, -1 = none.
+    Keys of a task that is not in the data may be missing.
+
+    Args:
+        token_list: tokens, `<blank>` first and `<sos/eos>` last, with a symbol `<xx>` per language.
+        languages: language codes, in the order that batches index.
+        objectives: objective names such as `asr/fr` and `st/fr-en`.
+        frontend, specaug, normalize, preencoder: ESPnet modules or None.
+        encoder: ESPnet encoder; its output is shared by all objectives.
+        asr_head, st_head: heads, or None where no objective needs one.
+        objective_weights: objective -> weight in `loss`, which is what ESPnet's own trainer
+            minimises and what validation reports (1 where not given).
+    """
+
+    def __init__(
+        self,
+        token_list: Sequence[str],
+        languages: Sequence[str],
+        objectives: Sequence[str],
+        frontend: AbsFrontend | None,
+        specaug: AbsSpecAug | None,
+        normalize: AbsNormalize | None,
+        preencoder: AbsPreEncoder | None,
+        encoder: AbsEncoder,
+        asr_head: TaskHead | None,
+        st_head: TaskHead | None,
+        objective_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.token_list = list(token_list)
+        self.languages = list(languages)
+        self.blank_id = 0
+        self.ignore_id = -1
+        self.sos = self.eos = len(self.token_list) - 1
+        self.frontend = frontend
+        self.specaug = specaug
+        self.normalize = normalize
+        self.preencoder = preencoder
+        self.encoder = encoder
+        self.asr_head = asr_head
+        self.st_head = st_head
+        self.table = ObjectiveTable(objectives, self.languages, objective_weights or {})
+        self._register_language_symbols()
+
+    def _register_language_symbols(self) -> None:
+        index = {token: i for i, token in enumerate(self.token_list)}
+        missing = [lang for lang in self.languages if f"<{lang}>" not in index]
+        if missing:
+            raise ValueError(
+                f"token list: expected a symbol for every language, found none for "
+                f"{', '.join(f'<{lang}>' for lang in missing)}; make the token list again from "
+                f"data directories that hold these languages (stage 5)"
+            )
+        ids = torch.tensor([index[f"<{lang}>"] for lang in self.languages], dtype=torch.long)
+        self.register_buffer("language_token_ids", ids, persistent=False)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the objectives, in the order of every per-objective result."""
+        return self.table.objectives
+
+    @property
+    def heads(self) -> dict[str, TaskHead]:
+        """Heads that exist, by task."""
+        heads = {"asr": self.asr_head, "st": self.st_head}
+        return {task: head for task, head in heads.items() if head is not None}
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Shared part: waveform to encoder output.
+
+        Returns:
+            h (B, T, D) and its lengths (B,) in frames.
+        """
+        features, lengths = self._features(batch["speech"], batch["speech_lengths"])
+        if self.specaug is not None and self.training:
+            features, lengths = self.specaug(features, lengths)
+        if self.normalize is not None:
+            features, lengths = self.normalize(features, lengths)
+        if self.preencoder is not None:
+            features, lengths = self.preencoder(features, lengths)
+        h, lengths, _ = self.encoder(features, lengths)
+        return h, lengths
+
+    def _features(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        speech = speech[:, : int(speech_lengths.max())]
+        if self.frontend is None:
+            return speech, speech_lengths
+        return self.frontend(speech, speech_lengths)
+
+    def prompt(self, task: str, lang: str, target_lang: str | None = None) -> list[int]:
+        """Token ids that start the decoder: `<sos/eos> <lang>`, for ST also `<target_lang>`.
+
+        Raises:
+            ValueError: for a language or task that the model does not know.
+        """
+        if task not in ("asr", "st"):
+            raise ValueError(f"task: expected 'asr' or 'st', found {task!r}")
+        wanted = [lang] if task == "asr" else [lang, target_lang]
+        for language in wanted:
+            if language not in self.languages:
+                raise ValueError(
+                    f"language: expected one of {', '.join(self.languages)}, found {language!r}"
+                )
+        ids = [int(self.language_token_ids[self.languages.index(name)]) for name in wanted]
+        return [self.sos, *ids]
+
+    def _prompts(self, task: str, batch: Batch, rows: Tensor) -> Tensor:
+        names = ("lang",) if task == "asr" else ("lang", "tgt_lang")
+        columns = [self.language_token_ids[batch[name][rows, 0]] for name in names]
+        return torch.stack([torch.full_like(columns[0], self.sos), *columns], dim=1)
+
+    def objective_index(self, batch: Batch) -> dict[str, Tensor]:
+        """Per task (B,) index into `objectives`; -1 where the utterance has no label for it."""
+        return self.table.index(batch)
+
+    def label_masks(self, batch: Batch) -> dict[str, Tensor]:
+        """Per task (B,) bool: the utterance has a label that belongs to an objective."""
+        return {task: index >= 0 for task, index in self.objective_index(batch).items()}
+
+    def head_outputs(self, h: Tensor, lengths: Tensor, batch: Batch) -> dict[str, HeadOutput]:
+        """Outputs of every head, rows without a label being zero."""
+        masks = self.label_masks(batch)
+        return {
+            task: self._head_output(task, head, h, lengths, batch, masks[task])
+            for task, head in self.heads.items()
+        }
+
+    def _head_output(
+        self, task: str, head: TaskHead, h: Tensor, lengths: Tensor, batch: Batch, mask: Tensor
+    ) -> HeadOutput:
+        rows = mask.nonzero()[:, 0]
+        if len(rows) == 0:
+            empty = HeadOutput.empty(h)
+            if not torch.is_grad_enabled():
+                return empty
+            linked = empty.losses + head.zero_loss()
+            return HeadOutput(linked, empty.correct_tokens, empty.target_tokens, mask)
+        name = "text" if task == "asr" else "st_text"
+        target_lengths = batch[f"{name}_lengths"][rows]
+        targets = batch[name][rows, : int(target_lengths.max())]
+        prompts = self._prompts(task, batch, rows)
+        selected = head(h[rows], lengths[rows], prompts, targets, target_lengths)
+        return selected.scatter(rows, h.size(0))
+
+    def head_losses(self, h: Tensor, lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Per task the loss of each utterance.
+
+        Args:
+            h: (B, T, D) output of `encode`.
+            lengths: (B,) frames.
+            batch: the batch that `encode` was given.
+
+        Returns:
+            task -> (B,) losses, zero in rows that `label_masks` excludes.
+        """
+        return {task: out.losses for task, out in self.head_outputs(h, lengths, batch).items()}
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
+        """One batch, as ESPnet's trainers call it.
+
+        Returns:
+            `loss` (1,): sum over tasks and utterances of weight times loss, divided by B; the mean
+            of this over a data set does not depend on how it is cut into batches.
+            `stats`: loss and token accuracy per task and objective, NaN where absent.
+            `weight` (1,): B.
+            `losses`, `counts`: objective -> mean loss over its utterances (0 if absent) and number
+            of its utterances, for every objective in a fixed order.
+        """
+        h, lengths = self.encode(batch)
+        return self.batch_result(self.head_outputs(h, lengths, batch), batch)
+
+    def batch_result(
+        self, outputs: Mapping[str, HeadOutput], batch: Batch
+    ) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Reduce the heads' outputs to what `forward` returns."""
+        index = self.objective_index(batch)
+        batch_size = batch["speech"].size(0)
+        losses, counts = self.table.reduce({t: o.losses for t, o in outputs.items()}, index)
+        total = (losses * counts * self.table.weights).sum() / batch_size
+        stats = self._stats(outputs, index, losses.detach(), counts)
+        stats["loss"] = total.detach()
+        loss, stats, weight = force_gatherable((total, stats, batch_size), total.device)
+        return {
+            "loss": loss,
+            "stats": stats,
+            "weight": weight,
+            "losses": dict(zip(self.objectives, losses.unbind(), strict=True)),
+            "counts": dict(zip(self.objectives, counts.unbind(), strict=True)),
+        }
+
+    def _stats(
+        self,
+        outputs: Mapping[str, HeadOutput],
+        index: Mapping[str, Tensor],
+        losses: Tensor,
+        counts: Tensor,
+    ) -> dict[str, Tensor]:
+        # 0 / 0 is the NaN that ESPnet's reporter leaves out of an epoch's mean.
+        present = torch.where(counts > 0, losses, torch.nan)
+        correct, _ = self.table.reduce({t: o.correct_tokens for t, o in outputs.items()}, index)
+        tokens, _ = self.table.reduce({t: o.target_tokens for t, o in outputs.items()}, index)
+        accuracies = correct / tokens
+        stats = {}
+        for task, output in outputs.items():
+            rows = index[task] >= 0
+            stats[f"loss_{task}"] = output.losses.detach().sum() / rows.sum()
+            if self.heads[task].decoder is not None:
+                stats[f"acc_{task}"] = output.correct_tokens.sum() / output.target_tokens.sum()
+            if self.heads[task].ctc is not None:
+                stats[f"infeasible_ctc_{task}"] = output.infeasible_ctc.sum() / rows.sum()
+        for k, objective in enumerate(self.objectives):
+            key = objective.replace("/", "_").replace("-", "_")
+            stats[f"loss_{key}"] = present[k]
+            if self.heads[objective.split("/")[0]].decoder is not None:
+                stats[f"acc_{key}"] = accuracies[k]
+        return stats
+
+    def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        """Features whose statistics `global_mvn` uses (stage 10)."""
+        features, lengths = self._features(speech, speech_lengths)
+        return {"feats": features, "feats_lengths": lengths}
+
+
+def shared_parameters(model: ESPnetObjSoupModel) -> list[nn.Parameter]:
+    """Parameters before the heads: those on which objectives can conflict."""
+    heads = {id(p) for head in model.heads.values() for p in head.parameters()}
+    return [p for p in model.parameters() if p.requires_grad and id(p) not in heads]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ESPnet tasks whose trainer is chosen in the YAML."""

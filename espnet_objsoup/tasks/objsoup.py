@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ObjSoupTask: multilingual recognition and translation with a choice of trainer."""
+
+import argparse
+import logging
+from collections.abc import Callable, Collection
+from typing import ClassVar
+
+import numpy as np
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.abs_decoder import AbsDecoder
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.tasks import asr as espnet_asr
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.torch_utils.initialize import initialize
+from espnet2.train.class_choices import ClassChoices
+from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.train.preprocessor import AbsPreprocessor
+from espnet2.train.trainer import Trainer
+from espnet2.utils.get_default_kwargs import get_default_kwargs
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import int_or_none, str2bool, str_or_none
+
+from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
+from espnet_objsoup.models.task_head import TaskHead
+from espnet_objsoup.tasks.model_options import ModelOptions
+from espnet_objsoup.tasks.objective_discovery import discover_objectives, languages_of
+from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
+from espnet_objsoup.train.options import check_trainer_conf
+from espnet_objsoup.train.preprocessor import ObjSoupPreprocessor
+
+frontend_choices = espnet_asr.frontend_choices
+specaug_choices = espnet_asr.specaug_choices
+normalize_choices = espnet_asr.normalize_choices
+preencoder_choices = espnet_asr.preencoder_choices
+encoder_choices = ClassChoices(
+    "encoder",
+    classes=dict(espnet_asr.encoder_choices.classes),
+    type_check=AbsEncoder,
+    default="e_branchformer",
+)
+# Decoders that take a prompt and return one distribution per target position.
+_decoders = {
+    name: espnet_asr.decoder_choices.classes[name]
+    for name in ("transformer", "lightweight_conv", "dynamic_conv", "rnn")
+}
+asr_decoder_choices = ClassChoices(
+    "asr_decoder", classes=dict(_decoders), type_check=AbsDecoder, default=None, optional=True
+)
+st_decoder_choices = ClassChoices(
+    "st_decoder", classes=dict(_decoders), type_check=AbsDecoder, default="transformer"
+)
+preprocessor_choices = ClassChoices(
+    "preprocessor",
+    classes={"objsoup": ObjSoupPreprocessor},
+    type_check=AbsPreprocessor,
+    default="objsoup",
+)
+trainer_choices = ClassChoices(
+    "trainer",
+    classes={"default": Trainer, "objsoup": ObjSoupTrainer},
+    type_check=Trainer,
+    default="default",
+)
+
+
+class ObjSoupTask(AbsTask):
+    """ESPnet task for ASR and ST in several languages with one shared encoder.
+
+    `trainer: default` is ESPnet's own trainer on a fixed weighted sum of the losses;
+    `trainer: objsoup` with `trainer_conf` optimises the objectives as a soup.
+    """
+
+    num_optimizers: int = 1
+    trainer = Trainer
+    class_choices_list: ClassVar[list[ClassChoices]] = [
+        frontend_choices,
+        specaug_choices,
+        normalize_choices,
+        preencoder_choices,
+        encoder_choices,
+        asr_decoder_choices,
+        st_decoder_choices,
+        preprocessor_choices,
+        trainer_choices,
+    ]
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Check the trainer's options before anything is built, then run ESPnet's worker."""
+        name = getattr(args, "trainer", "default")
+        check_trainer_conf(name, getattr(args, "trainer_conf", {}))
+        # AbsTask reads the class attribute; it is put back so that a second run in this process
+        # starts from the default again.
+        previous = cls.trainer
+        cls.trainer = trainer_choices.get_class(name)
+        try:
+            super().main_worker(args)
+        finally:
+            cls.trainer = previous
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the model, the preprocessor and the trainer."""
+        parser.get_default("required").append("token_list")
+        group = parser.add_argument_group("Task related")
+        group.add_argument(
+            "--token_list",
+            type=str_or_none,
+            default=None,
+            help="tokens.txt of stage 5: <blank>, <unk>, a symbol per language, ..., <sos/eos>",
+        )
+        group.add_argument(
+            "--objectives",
+            type=str,
+            nargs="*",
+            default=None,
+            help="Objectives such as asr/fr st/fr-en. Default: all that the training data holds",
+        )
+        group.add_argument(
+            "--init",
+            type=lambda x: str_or_none(x.lower()),
+            default=None,
+            choices=["xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", None],
+            help="Initialisation of the parameters",
+        )
+        group.add_argument(
+            "--input_size",
+            type=int_or_none,
+            default=None,
+            help="Feature dimension if the data are features; None: waveforms, with --frontend",
+        )
+        group.add_argument(
+            "--ctc_conf",
+            action=NestedDictAction,
+            default={
+                k: v for k, v in get_default_kwargs(CTC).items() if k not in ("reduce", "ctc_type")
+            },
+            help="Options of ESPnet's CTC",
+        )
+        group.add_argument(
+            "--model_conf",
+            action=NestedDictAction,
+            default=get_default_kwargs(ModelOptions),
+            help="Options of the model: " + ModelOptions.help(),
+        )
+        group = parser.add_argument_group("Preprocess related")
+        group.add_argument("--use_preprocessor", type=str2bool, default=True)
+        group.add_argument(
+            "--token_type", type=str, default="bpe", choices=["bpe", "char", "word"]
+        )
+        group.add_argument(
+            "--bpemodel", type=str_or_none, default=None, help="SentencePiece model of stage 5"
+        )
+        group.add_argument("--cleaner", type=str_or_none, default=None, help="ESPnet text cleaner")
+        for choices in cls.class_choices_list:
+            choices.add_arguments(group)
+
+    @classmethod
+    def build_collate_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[
+        [Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict[str, torch.Tensor]]
+    ]:
+        """Pad speech with 0 and tokens with -1; language indices have no lengths."""
+        return CommonCollateFn(
+            float_pad_value=0.0, int_pad_value=-1, not_sequence=["lang", "tgt_lang"]
+        )
+
+    @classmethod
+    def build_preprocess_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[[str, dict[str, np.ndarray]], dict[str, np.ndarray]] | None:
+        """The preprocessor, or None with `--use_preprocessor false`."""
+        if not args.use_preprocessor:
+            return None
+        return preprocessor_choices.get_class(args.preprocessor)(
+            train=train,
+            languages=languages_of(_objectives(args)),
+            token_type=args.token_type,
+            token_list=args.token_list,
+            bpemodel=args.bpemodel,
+            text_cleaner=args.cleaner,
+            **{k: v for k, v in args.preprocessor_conf.items() if k != "languages"},
+        )
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Inputs that every run needs."""
+        return ("speech",) if inference else ("speech", "lang")
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Inputs that depend on the tasks at hand."""
+        return ("text", "st_text", "tgt_lang", "lang")
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetObjSoupModel:
+        """Build the model; the token list and the objectives are written into `args`.
+
+        Raises:
+            ValueError: for options that contradict each other or the data.
+        """
+        args.token_list = _token_list(args.token_list)
+        objectives = _objectives(args)
+        options = ModelOptions.from_dict(args.model_conf)
+        frontend, input_size = _build_frontend(args)
+        specaug = _build(specaug_choices, args.specaug, args.specaug_conf)
+        normalize = _build(normalize_choices, args.normalize, args.normalize_conf)
+        preencoder = _build(preencoder_choices, args.preencoder, args.preencoder_conf)
+        if preencoder is not None:
+            input_size = preencoder.output_size()
+        _check_encoder_conf(args.encoder_conf)
+        encoder = encoder_choices.get_class(args.encoder)(
+            input_size=input_size, **args.encoder_conf
+        )
+        asr_head, st_head = _build_heads(args, options, objectives, encoder.output_size())
+        model = ESPnetObjSoupModel(
+            token_list=args.token_list,
+            languages=languages_of(objectives),
+            objectives=objectives,
+            frontend=frontend,
+            specaug=specaug,
+            normalize=normalize,
+            preencoder=preencoder,
+            encoder=encoder,
+            asr_head=asr_head,
+            st_head=st_head,
+            objective_weights=options.resolve_weights(objectives),
+        )
+        if args.init is not None:
+            initialize(model, args.init)
+        return model
+
+
+def _token_list(value: str | list[str] | None) -> list[str]:
+    if isinstance(value, str):
+        with open(value, encoding="utf-8") as file:
+            value = [line.rstrip("\n") for line in file]
+    if not value or value[0] != "<blank>" or value[-1] != "<sos/eos>":
+        raise ValueError(
+            "token_list: expected <blank> as the first and <sos/eos> as the last token, found "
+            f"{value[0] if value else 'nothing'} and {value[-1] if value else 'nothing'}; "
+            "make it by stage 5 (espnet_objsoup.bin.make_token_list)"
+        )
+    return list(value)
+
+
+def _objectives(args: argparse.Namespace) -> list[str]:
+    """Objectives of the options, else of the training data; kept in `args` for config.yaml."""
+    if not args.objectives:
+        args.objectives = discover_objectives(args.train_data_path_and_name_and_type)
+        logging.info("Objectives found in the training data: %s", ", ".join(args.objectives))
+    return list(args.objectives)
+
+
+def _build(choices: ClassChoices, name: str | None, conf: dict) -> torch.nn.Module | None:
+    return None if name is None else choices.get_class(name)(**conf)
+
+
+def _build_frontend(args: argparse.Namespace) -> tuple[torch.nn.Module | None, int]:
+    if args.input_size is not None:
+        args.frontend, args.frontend_conf = None, {}
+        return None, args.input_size
+    frontend = frontend_choices.get_class(args.frontend)(**args.frontend_conf)
+    return frontend, frontend.output_size()
+
+
+def _check_encoder_conf(conf: dict) -> None:
+    for key in ("interctc_layer_idx", "interctc_use_conditioning"):
+        if conf.get(key):
+            raise ValueError(
+                f"encoder_conf.{key}: expected it unset, found {conf[key]}; intermediate CTC would "
+                "put head parameters inside the shared encoder"
+            )
+
+
+def _build_heads(
+    args: argparse.Namespace, options: ModelOptions, objectives: list[str], size: int
+) -> tuple[TaskHead | None, TaskHead | None]:
+    """Heads for the tasks that the objectives need."""
+    tasks = {name.split("/")[0] for name in objectives}
+    vocabulary = len(args.token_list)
+
+    def decoder(choices: ClassChoices, name: str | None, conf: dict) -> AbsDecoder | None:
+        if name is None:
+            return None
+        return choices.get_class(name)(
+            vocab_size=vocabulary, encoder_output_size=size, **conf
+        )
+
+    def ctc(weight: float) -> CTC | None:
+        if weight == 0.0:
+            return None
+        return CTC(odim=vocabulary, encoder_output_size=size, reduce=False, **args.ctc_conf)
+
+    st_decoder = None
+    if "st" in tasks or options.shared_decoder:
+        st_decoder = decoder(st_decoder_choices, args.st_decoder, args.st_decoder_conf)
+    if options.shared_decoder:
+        if args.asr_decoder is not None:
+            raise ValueError(
+                "model_conf.shared_decoder is true: the decoder of both tasks is st_decoder; "
+                f"remove asr_decoder (found {args.asr_decoder})"
+            )
+        asr_decoder = st_decoder
+    else:
+        asr_decoder = decoder(asr_decoder_choices, args.asr_decoder, args.asr_decoder_conf)
+    loss = {"label_smoothing": options.label_smoothing, "loss_mode": options.loss_mode}
+    asr_head = st_head = None
+    if "asr" in tasks:
+        asr_head = TaskHead(
+            asr_decoder, ctc(options.asr_ctc_weight), options.asr_ctc_weight, **loss
+        )
+    if "st" in tasks:
+        st_head = TaskHead(st_decoder, ctc(options.st_ctc_weight), options.st_ctc_weight, **loss)
+    return asr_head, st_head

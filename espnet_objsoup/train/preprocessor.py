@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text and language names of an utterance to integers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from espnet2.train.preprocessor import CommonPreprocessor
+
+NO_LABEL = "<na>"
+
+
+class ObjSoupPreprocessor(CommonPreprocessor):
+    """ESPnet's preprocessor for transcripts and translations with one joint token list.
+
+    `text` and `st_text` become token ids (int64, empty where the data directory says `<na>`);
+    `lang` and `tgt_lang` become an index into `languages`, shape (1,), -1 where they say `<na>` or
+    name a language that no objective needs. Speech is treated as in ESPnet (reverberation, noise,
+    volume), by the same options.
+
+    Args:
+        train: whether random augmentation is applied.
+        languages: codes in the model's order.
+        **kwargs: options of ESPnet's CommonPreprocessor.
+    """
+
+    text_names = ("text", "st_text")
+    language_names = ("lang", "tgt_lang")
+
+    def __init__(self, train: bool, languages: Sequence[str] = (), **kwargs) -> None:
+        super().__init__(train, **kwargs)
+        self.language_index = {code: i for i, code in enumerate(languages)}
+
+    def _text_process(self, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
+        for name in self.text_names:
+            if isinstance(data.get(name), str):
+                data[name] = self._token_ids(data[name])
+        for name in self.language_names:
+            if isinstance(data.get(name), str):
+                data[name] = np.array([self.language_index.get(data[name], -1)], dtype=np.int64)
+        return data
+
+    def _token_ids(self, text: str) -> np.ndarray:
+        if text == NO_LABEL:
+            return np.zeros(0, dtype=np.int64)
+        tokens = self.tokenizer.text2tokens(self.text_cleaner(text))
+        return np.array(self.token_id_converter.tokens2ids(tokens), dtype=np.int64)
