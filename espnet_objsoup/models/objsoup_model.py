@@ -92,6 +92,11 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         return self.table.objectives
 
     @property
+    def loss_mode(self) -> str:
+        """`token` or `espnet`: how the heads normalise their losses."""
+        return next(iter(self.heads.values())).loss_mode
+
+    @property
     def heads(self) -> dict[str, TaskHead]:
         """Heads that exist, by task."""
         heads = {"asr": self.asr_head, "st": self.st_head}

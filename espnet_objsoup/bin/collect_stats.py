@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 10: shapes and feature statistics, in parallel jobs.
+
+Every job is ESPnet's own `--collect_stats true` on a share of the utterances; the shares are put
+together by ESPnet's aggregate_stats_dirs.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+SPLITS = ("train", "valid")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Parser of this command; unknown options go to training as they are."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_objsoup.bin.collect_stats",
+        description="Collect shapes and feature statistics of the training and validation data.",
+        epilog="Options not listed here are handed to espnet_objsoup.bin.train.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--train_dir", type=Path, required=True, help="data directory (stage 4)")
+    parser.add_argument("--valid_dir", type=Path, required=True, help="data directory (stage 4)")
+    parser.add_argument("--token_dir", type=Path, required=True, help="token list (stage 5)")
+    parser.add_argument("--output_dir", type=Path, required=True, help="result")
+    parser.add_argument("--nj", type=int, default=1, help="parallel jobs")
+    return parser
+
+
+def read_keys(data_dir: Path) -> list[str]:
+    """Utterance ids of a data directory, in its order.
+
+    Raises:
+        ValueError: if the directory has no utterance.
+    """
+    path = data_dir / "wav.scp"
+    with open(path, encoding="utf-8") as file:
+        keys = [line.split(maxsplit=1)[0] for line in file if line.strip()]
+    if not keys:
+        raise ValueError(f"{path}: expected at least one utterance, found none; run stages 1 to 4")
+    return keys
+
+
+def split_keys(keys: Sequence[str], n: int) -> list[list[str]]:
+    """At most `n` contiguous, non-empty shares of nearly equal size."""
+    n = max(1, min(n, len(keys)))
+    bounds = [len(keys) * i // n for i in range(n + 1)]
+    return [list(keys[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def write_key_files(args: argparse.Namespace, work: Path) -> int:
+    """Write `work`/JOB/{train,valid}.keys; returns the number of jobs."""
+    shares = {
+        "train": split_keys(read_keys(args.train_dir), args.nj),
+        "valid": split_keys(read_keys(args.valid_dir), args.nj),
+    }
+    n_jobs = min(len(share) for share in shares.values())
+    if n_jobs < max(len(share) for share in shares.values()):
+        # A job needs utterances of both sets.
+        shares["train"] = split_keys(read_keys(args.train_dir), n_jobs)
+        shares["valid"] = split_keys(read_keys(args.valid_dir), n_jobs)
+    for job in range(n_jobs):
+        (work / str(job)).mkdir(parents=True)
+        for split in SPLITS:
+            lines = "".join(f"{key}\n" for key in shares[split][job])
+            (work / str(job) / f"{split}.keys").write_text(lines, encoding="utf-8")
+    return n_jobs
+
+
+def job_command(args: argparse.Namespace, rest: Sequence[str], directory: Path) -> list[str]:
+    """Command line of one job."""
+    command = [sys.executable, "-m", "espnet_objsoup.bin.train", "--collect_stats", "true"]
+    command += ["--train_dir", str(args.train_dir), "--valid_dir", str(args.valid_dir)]
+    command += ["--token_dir", str(args.token_dir), "--output_dir", str(directory), "--ngpu", "0"]
+    for split in SPLITS:
+        command += [f"--{split}_shape_file", str(directory / f"{split}.keys")]
+    return [*command, *rest]
+
+
+def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None:
+    """Run all jobs at once, each with one thread.
+
+    Raises:
+        RuntimeError: if a job fails, with the end of its log.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    processes = []
+    for command, directory in zip(commands, directories, strict=True):
+        with open(directory / "log", "w", encoding="utf-8") as log:
+            processes.append(
+                subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            )
+    try:
+        pending = list(range(len(processes)))
+        with tqdm(total=len(processes), desc="collect statistics", unit="job") as progress:
+            while pending:
+                for job in [j for j in pending if processes[j].poll() is not None]:
+                    pending.remove(job)
+                    progress.update()
+                    if processes[job].returncode != 0:
+                        log = (directories[job] / "log").read_text(encoding="utf-8")
+                        raise RuntimeError(
+                            f"job {job} of {len(processes)} failed with exit status "
+                            f"{processes[job].returncode}; {directories[job] / 'log'} ends with\n"
+                            + "\n".join(log.splitlines()[-15:])
+                        )
+                time.sleep(0.2)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    start = time.monotonic()
+    args, rest = get_parser().parse_known_args(argv)
+    if args.nj < 1:
+        get_parser().error(f"--nj: expected a number >= 1, found {args.nj}")
+    work = args.output_dir.with_name(args.output_dir.name + ".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        n_jobs = write_key_files(args, work)
+        directories = [work / str(job) for job in range(n_jobs)]
+        run_jobs([job_command(args, rest, d) for d in directories], directories)
+    except (OSError, ValueError, RuntimeError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
+
+    merged = work / "merged"
+    aggregate_stats_dirs([str(d) for d in directories], str(merged), "WARNING", False)
+    shutil.rmtree(args.output_dir, ignore_errors=True)
+    args.output_dir.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(merged, args.output_dir)
+    shutil.rmtree(work)
+    n = sum(len(read_keys(d)) for d in (args.train_dir, args.valid_dir))
+    print(
+        f"{args.output_dir}: statistics of {n} utterances, {n_jobs} jobs, "
+        f"{time.monotonic() - start:.1f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
