@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share: lists, errors, the last line."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from humanfriendly import format_timespan
+
+
+def string_list(value: str) -> list[str]:
+    """Type of options such as `--langs "en fr,de"`."""
+    return value.replace(",", " ").split()
+
+
+def positive_int(value: str) -> int:
+    """Type of options that count something.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything but a whole number above zero.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {value!r}")
+    return number
+
+
+def make_parser(command: str, description: str, **options: Any) -> argparse.ArgumentParser:
+    """Parser of `python -m espnet_objsoup.bin.<command>`; shows defaults in its help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m espnet_objsoup.bin.{command}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+
+
+def run_command(work: Callable[[], str]) -> int:
+    """Run a command's work and print its last line.
+
+    Args:
+        work: does everything; returns what was made, in words.
+
+    Returns:
+        Exit status: 0, or 1 after an error that the user can mend (ValueError, OSError,
+        RuntimeError), which is printed without a traceback.
+    """
+    start = time.monotonic()
+    try:
+        made = work()
+    except (ValueError, OSError, RuntimeError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    print(f"{made} ({format_timespan(time.monotonic() - start)})", flush=True)
+    return 0
+
+
+def main_guard(main: Callable[[Sequence[str] | None], int]) -> None:
+    """Exit with the status of `main`."""
+    sys.exit(main(None))
