@@ -42,9 +42,12 @@ def map_jobs(
                 yield work(item)
                 progress.update()
             return
+        context = multiprocessing.get_context("forkserver")
+        # Processes are forked from a server that has imported the work's module already.
+        context.set_forkserver_preload([work.__module__])
         pool = ProcessPoolExecutor(
             max_workers=min(n_jobs, max(len(items), 1)),
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             max_tasks_per_child=1 if fresh_process else None,
         )
         chunk = 1 if fresh_process else max(1, min(32, len(items) // (4 * n_jobs)))

@@ -126,7 +126,8 @@ def _language(
             split,
             Utterance(
                 utterance=audio.stem,
-                speaker=f"{lang}-{clips[path]['client_id']}",
+                # Real client ids have 128 hexadecimal digits; 16 are unique and fit a terminal.
+                speaker=f"{lang}-{clips[path]['client_id'][:16]}",
                 audio=str(audio),
                 lang=lang,
                 transcript=transcript or NO_VALUE,
