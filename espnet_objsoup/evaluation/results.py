@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RESULTS.md in ESPnet's manner: environment, then tables per split."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from espnet_objsoup.evaluation.scores import Scores
+
+_PACKAGES = ("espnet-objsoup", "espnet", "torch", "torchaudio", "sentencepiece", "sacrebleu", "jiwer")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a reader needs to run the experiment again.
+
+    Attributes:
+        experiment: name of the experiment.
+        command: command line.
+        seed: of training, as text.
+        model_file: averaged weights that were decoded.
+        decoding: name of the decoding directory.
+    """
+
+    experiment: str
+    command: str
+    seed: str
+    model_file: str
+    decoding: str
+
+
+def environment(repository: Path) -> dict[str, str]:
+    """Date, versions, commit and machine, as name -> value."""
+    rows = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        try:
+            rows[package] = version(package)
+        except PackageNotFoundError:
+            rows[package] = "not installed as a package"
+    rows["commit"] = commit(repository)
+    rows["machine"] = machine()
+    return rows
+
+
+def commit(repository: Path) -> str:
+    """Commit of the working tree, with `(modified)` if files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(repository), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + (" (modified)" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (not a git checkout)"
+
+
+def machine() -> str:
+    """Processor and memory in words, without any name of the host."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB"
+
+
+def render(info: RunInfo, rows: Mapping[str, str], scores: Mapping[str, Scores]) -> str:
+    """The whole file.
+
+    Args:
+        info: the run.
+        rows: from `environment`.
+        scores: split -> scores.
+    """
+    lines = ["# RESULTS", "", "## Environments", ""]
+    lines += [f"- {name}: `{value}`" for name, value in rows.items()]
+    lines += [
+        f"- command: `{info.command}`",
+        f"- seed: `{info.seed}`",
+        "",
+        f"## {info.experiment}",
+        "",
+        f"Model `{info.model_file}`, decoded as `{info.decoding}`.",
+    ]
+    for split, of_split in scores.items():
+        lines += ["", f"### {split}", *_recognition_table(of_split), *_translation_table(of_split)]
+    return "\n".join(lines) + "\n"
+
+
+def _recognition_table(scores: Scores) -> list[str]:
+    names = [name for name in scores if name.startswith("asr")]
+    if not names:
+        return []
+    lines = ["", "|objective|Snt|Wrd|Sub|Del|Ins|WER|CER|S.Err|", "|---|---|---|---|---|---|---|---|---|"]
+    for name in names:
+        s = scores[name]
+        if name.endswith("/mean"):
+            lines.append(f"|{name}||||||{s['wer']:.1f}|{s['cer']:.1f}||")
+            continue
+        parts = [100.0 * s[k] / s["words"] for k in ("substitutions", "deletions", "insertions")]
+        rates = "|".join(f"{part:.1f}" for part in parts)
+        wrong = 100.0 * s["wrong_sentences"] / s["sentences"]
+        lines.append(
+            f"|{name}|{s['sentences']}|{s['words']}|{rates}|{s['wer']:.1f}|{s['cer']:.1f}|{wrong:.1f}|"
+        )
+    return lines
+
+
+def _translation_table(scores: Scores) -> list[str]:
+    names = [name for name in scores if name.startswith("st")]
+    if not names:
+        return []
+    lines = ["", "|objective|Snt|BLEU|BLEU (lower case)|chrF2|", "|---|---|---|---|---|"]
+    signatures = {}
+    for name in names:
+        s = scores[name]
+        lines.append(
+            f"|{name}|{s.get('sentences', '')}|{s['bleu']:.1f}|{s['bleu_lc']:.1f}|{s['chrf']:.1f}|"
+        )
+        if "signature" in s:
+            signatures[s["signature"]] = s["chrf_signature"]
+    lines.append("")
+    lines += [f"BLEU `{bleu}`, chrF `{chrf}`" for bleu, chrf in sorted(signatures.items())]
+    return lines

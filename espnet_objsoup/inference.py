@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognise and translate with a trained model, by ESPnet's batched beam search.
+
+Shapes: B utterances, T frames, D features, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
+from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
+from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
+from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
+from espnet2.text.build_tokenizer import build_tokenizer
+from espnet2.torch_utils.safe_torch_load import safe_torch_load
+from torch import Tensor
+
+from espnet_objsoup.models.task_head import TaskHead
+from espnet_objsoup.tasks.objsoup import ObjSoupTask
+
+_FORBIDDEN_SCORE = -1e9
+
+
+class InferenceError(ValueError):
+    """A model or a request that cannot be served; the message says what there is."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of the search, the same for both tasks where not said otherwise.
+
+    Attributes:
+        beam_size: hypotheses kept.
+        ctc_weight: weight of CTC against attention in recognition; None: 0.3, or whatever the head
+            has.
+        st_ctc_weight: the same in translation (0 unless the head has CTC).
+        length_bonus, st_length_bonus: added per token.
+        maxlenratio: longest hypothesis in tokens per encoder frame; 0: as many as frames.
+        minlenratio: shortest one.
+        normalize_length: compare hypotheses by score per token.
+    """
+
+    beam_size: int = 5
+    ctc_weight: float | None = None
+    st_ctc_weight: float = 0.0
+    length_bonus: float = 0.0
+    st_length_bonus: float = 0.0
+    maxlenratio: float = 0.0
+    minlenratio: float = 0.0
+    normalize_length: bool = False
+
+    @classmethod
+    def from_dict(cls, conf: dict[str, Any]) -> "SearchOptions":
+        """Options of a YAML.
+
+        Raises:
+            InferenceError: for an unknown key, with the known ones.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(conf) - set(known))
+        if unknown:
+            raise InferenceError(
+                f"decoding options: unknown key {', '.join(unknown)}; known: {', '.join(known)}"
+            )
+        return cls(**conf)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One hypothesis.
+
+    Attributes:
+        text: detokenised.
+        tokens, token_ids: without prompt and `<sos/eos>`.
+        score: log-probability under the search's weights.
+    """
+
+    text: str
+    tokens: list[str]
+    token_ids: list[int]
+    score: float
+
+
+class _ForbidTokens(BatchScorerInterface, torch.nn.Module):
+    """Keeps special symbols out of hypotheses."""
+
+    def __init__(self, vocabulary: int, forbidden: Sequence[int]) -> None:
+        super().__init__()
+        scores = torch.zeros(vocabulary)
+        scores[list(forbidden)] = _FORBIDDEN_SCORE
+        self.register_buffer("scores", scores, persistent=False)
+
+    def score(self, y: Tensor, state: Any, x: Tensor) -> tuple[Tensor, None]:
+        return self.scores.to(x.dtype), None
+
+    def batch_score(
+        self, ys: Tensor, states: list[Any], xs: Tensor
+    ) -> tuple[Tensor, list[Any] | None]:
+        return self.scores.to(xs.dtype).expand(len(ys), -1), None
+
+
+class Speech2Text:
+    """A trained model with its searches.
+
+    Args:
+        train_config: `config.yaml` of the experiment.
+        model_file: weights, such as `valid.loss.ave.pth`.
+        device: `cpu`, `cuda`, `cuda:0`.
+        dtype: `float32`, `float64`, `float16` or `bfloat16`.
+        options: of the search.
+
+    Raises:
+        InferenceError: if weights and configuration do not belong together.
+    """
+
+    def __init__(
+        self,
+        train_config: str | Path,
+        model_file: str | Path,
+        device: str = "cpu",
+        dtype: str = "float32",
+        options: SearchOptions | None = None,
+    ) -> None:
+        model, args = ObjSoupTask.build_model_from_file(train_config, None, "cpu")
+        state = safe_torch_load(model_file, map_location="cpu")
+        # ESPnet loads with strict=False: a missing tensor would be random in silence.
+        wrong = model.load_state_dict(state, strict=False)
+        if wrong.missing_keys or wrong.unexpected_keys:
+            raise InferenceError(
+                f"{model_file}: expected the weights of {train_config}, found "
+                f"{len(wrong.missing_keys)} missing (such as {wrong.missing_keys[:1]}) and "
+                f"{len(wrong.unexpected_keys)} unknown (such as {wrong.unexpected_keys[:1]})"
+            )
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, dtype)
+        self.model = model.to(self.device, self.dtype).eval()
+        self.sample_rate_hz = int(getattr(model.frontend, "fs", 16000) or 16000)
+        self.options = options or SearchOptions()
+        self.tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
+        special = {"<blank>", "<unk>", *(f"<{code}>" for code in model.languages)}
+        self._forbidden = [i for i, token in enumerate(model.token_list) if token in special]
+        self._searches: dict[str, BatchBeamSearch] = {}
+
+    def __call__(
+        self,
+        speech: np.ndarray | Tensor,
+        task: str = "asr",
+        lang: str = "en",
+        target_lang: str = "en",
+        nbest: int = 1,
+    ) -> list[Result]:
+        """Recognise or translate one utterance.
+
+        Args:
+            speech: (N,) samples at `sample_rate_hz`.
+            task: `asr` or `st`.
+            lang: spoken language.
+            target_lang: language to translate into.
+            nbest: number of hypotheses.
+        """
+        h, lengths = self.encode([speech])
+        return self.search(h, lengths, task, [lang], [target_lang], nbest)[0]
+
+    @torch.inference_mode()
+    def encode(self, speeches: Sequence[np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
+        """Shared part for utterances of unequal length.
+
+        Args:
+            speeches: B arrays (N,).
+
+        Returns:
+            h (B, T, D), lengths (B,).
+        """
+        waves = [torch.as_tensor(speech, dtype=self.dtype).reshape(-1) for speech in speeches]
+        lengths = torch.tensor([len(wave) for wave in waves])
+        speech = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+        batch = {"speech": speech.to(self.device), "speech_lengths": lengths.to(self.device)}
+        return self.model.encode(batch)
+
+    @torch.inference_mode()
+    def search(
+        self,
+        h: Tensor,
+        lengths: Tensor,
+        task: str,
+        langs: Sequence[str],
+        target_langs: Sequence[str | None],
+        nbest: int = 1,
+    ) -> list[list[Result]]:
+        """Search hypotheses for encoded utterances.
+
+        Args:
+            h, lengths: from `encode`.
+            task: `asr` or `st`.
+            langs, target_langs: per utterance; targets are not used by `asr`.
+            nbest: number of hypotheses.
+
+        Returns:
+            Per utterance its best hypotheses.
+
+        Raises:
+            InferenceError: for a task that the model has no head for.
+        """
+        head = self._head(task)
+        if head.decoder is None:
+            return [[result] for result in self.greedy_ctc(h, lengths, task)]
+        prompts = [
+            self.model.prompt(task, lang, target if task == "st" else None)
+            for lang, target in zip(langs, target_langs, strict=True)
+        ]
+        search = self._search(task, head)
+        search.set_hyp_primer(prompts)
+        hypotheses = search(
+            x=h,
+            x_lengths=lengths,
+            maxlenratio=self.options.maxlenratio,
+            minlenratio=self.options.minlenratio,
+        )
+        skip = len(prompts[0])
+        return [
+            [
+                self._result(hypothesis.yseq.tolist()[skip:], float(hypothesis.score))
+                for hypothesis in of_utterance[:nbest]
+            ]
+            for of_utterance in hypotheses
+        ]
+
+    @torch.inference_mode()
+    def greedy_ctc(self, h: Tensor, lengths: Tensor, task: str = "asr") -> list[Result]:
+        """Best CTC path of every utterance; the score is the path's log-probability.
+
+        Raises:
+            InferenceError: if the task's head has no CTC.
+        """
+        ctc = self._head(task).ctc
+        if ctc is None:
+            raise InferenceError(f"task {task}: the model's head has no CTC")
+        log_p = ctc.log_softmax(h)
+        log_p[..., self._forbidden[1:]] = _FORBIDDEN_SCORE  # all but <blank>, which is first
+        scores, best = log_p.max(-1)
+        results = []
+        for path, path_scores, length in zip(best, scores, lengths.tolist(), strict=True):
+            tokens = torch.unique_consecutive(path[:length])
+            ids = tokens[tokens != self.model.blank_id].tolist()
+            results.append(self._result(ids, float(path_scores[:length].sum())))
+        return results
+
+    def _head(self, task: str) -> TaskHead:
+        heads = self.model.heads
+        if task not in heads:
+            raise InferenceError(
+                f"task: the model has heads for {', '.join(heads)}, found {task!r}; its "
+                f"objectives are {', '.join(self.model.objectives)}"
+            )
+        return heads[task]
+
+    def _search(self, task: str, head: TaskHead) -> BatchBeamSearch:
+        if task not in self._searches:
+            self._searches[task] = self._build_search(task, head)
+        return self._searches[task]
+
+    def _build_search(self, task: str, head: TaskHead) -> BatchBeamSearch:
+        model, options = self.model, self.options
+        ctc_weight = options.st_ctc_weight
+        if task == "asr":
+            default = 0.0 if head.ctc is None else 0.3
+            ctc_weight = default if options.ctc_weight is None else options.ctc_weight
+        if ctc_weight > 0.0 and head.ctc is None:
+            raise InferenceError(
+                f"task {task}: CTC weight {ctc_weight}, but the model's head has no CTC"
+            )
+        vocabulary = len(model.token_list)
+        bonus = options.length_bonus if task == "asr" else options.st_length_bonus
+        search = BatchBeamSearch(
+            scorers={
+                "decoder": head.decoder,
+                "ctc": CTCPrefixScorer(head.ctc, model.eos) if ctc_weight > 0.0 else None,
+                "length_bonus": LengthBonus(vocabulary),
+                "forbid": _ForbidTokens(vocabulary, self._forbidden),
+            },
+            weights={
+                "decoder": 1.0 - ctc_weight,
+                "ctc": ctc_weight,
+                "length_bonus": bonus,
+                "forbid": 1.0,
+            },
+            beam_size=options.beam_size,
+            vocab_size=vocabulary,
+            sos=model.sos,
+            eos=model.eos,
+            token_list=model.token_list,
+            pre_beam_score_key="full",
+            normalize_length=options.normalize_length,
+        )
+        return search.to(self.device, self.dtype).eval()
+
+    def _result(self, ids: list[int], score: float) -> Result:
+        ids = [i for i in ids if i != self.model.eos]
+        tokens = [self.model.token_list[i] for i in ids]
+        return Result(self.tokenizer.tokens2text(tokens), tokens, ids, score)
