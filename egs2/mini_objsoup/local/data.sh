@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Stage 1: make the synthetic corpus in the layout of Common Voice and CoVoST 2, then prepare it as
+# the real one.
+# shellcheck disable=SC2154,SC2034  # `opt` sets the variables of options; it reads help_message
+set -euo pipefail
+. ../TEMPLATE/objsoup1/parse_options.sh
+
+help_message="Makes downloads/mini_SIZE and the data directories train, dev and test."
+opt size default "tiny, default or large"
+opt langs "en fr de es" "languages of recognition"
+opt st_pairs "fr-en de-en es-en" "translations"
+opt datadir data "where data directories go"
+opt asr_text_policy lc.rm "transcripts: tc, lc or lc.rm"
+opt st_text_policy lc.rm "translations: tc, lc or lc.rm"
+opt nj 2 "processes"
+parse_options "$@"
+. ../TEMPLATE/objsoup1/path.sh
+
+raw=downloads/mini_${size}
+python -m espnet_objsoup.bin.make_mini_corpus --size "${size}" --langs "${langs}" \
+    --st_pairs "${st_pairs}" --layouts covost2 --out "${raw}" --nj "${nj}"
+python -m espnet_objsoup.bin.prepare_corpus covost2 --commonvoice "${raw}/commonvoice" \
+    --covost2 "${raw}/covost2" --langs "${langs}" --st_pairs "${st_pairs}" \
+    --asr_text_policy "${asr_text_policy}" --st_text_policy "${st_text_policy}" --out "${datadir}"

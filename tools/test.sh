@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# All tests: sets up tools/venv, then lint, shellcheck and pytest. Arguments go to pytest.
+#   tools/test.sh                      everything
+#   tools/test.sh tests/unit/data      a part
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/install.sh
+# shellcheck source=/dev/null
+. tools/venv/bin/activate
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" PYTHONUTF8=1
+ruff check .
+git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --severity=warning
+exec python -m pytest "$@"
