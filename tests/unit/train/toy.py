@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A linear model with three objectives, and what ESPnet's trainer needs around it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.schedulers.warmup_lr import WarmupLR
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.train.distributed_utils import DistributedOption
+from torch import Tensor
+
+OBJECTIVES = ("asr/de", "asr/fr", "st/fr-en")
+DEFAULTS = {
+    "ngpu": 0,
+    "resume": True,
+    "use_amp": False,
+    "train_dtype": "float64",
+    "grad_noise": False,
+    "accum_grad": 1,
+    "grad_clip": 0.5,
+    "grad_clip_type": 2.0,
+    "log_interval": None,
+    "no_forward_run": False,
+    "use_matplotlib": False,
+    "use_tensorboard": False,
+    "use_wandb": False,
+    "adapter": "lora",
+    "use_adapter": False,
+    "save_strategy": "all",
+    "max_epoch": 2,
+    "seed": 3,
+    "sharded_ddp": False,
+    "patience": None,
+    "keep_nbest_models": 1,
+    "nbest_averaging_interval": 0,
+    "early_stopping_criterion": ("valid", "loss", "min"),
+    "best_model_criterion": (("valid", "loss", "min"),),
+    "val_scheduler_criterion": ("valid", "loss"),
+    "unused_parameters": False,
+    "wandb_model_log_interval": -1,
+    "create_graph_in_tensorboard": False,
+    "gradient_as_bucket_view": True,
+    "ddp_comm_hook": None,
+}
+
+
+class ToyModel(AbsESPnetModel):
+    """Least squares; utterance b belongs to objective `index[b]`."""
+
+    def __init__(self, objectives: tuple[str, ...] = OBJECTIVES, loss_mode: str = "token") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(4, 2).double()
+        self.objectives = objectives
+        self.loss_mode = loss_mode
+
+    def forward(self, x: Tensor, y: Tensor, index: Tensor, **_: object) -> dict:
+        per_utterance = (self.linear(x) - y).square().sum(1)
+        losses, counts = {}, {}
+        for k, name in enumerate(self.objectives):
+            rows = index == k
+            counts[name] = rows.sum()
+            losses[name] = (per_utterance * rows).sum() / counts[name].clamp(min=1)
+        loss = per_utterance.mean()
+        return {
+            "loss": loss,
+            "stats": {"loss": loss.detach()},
+            "weight": torch.tensor(len(x)),
+            "losses": losses,
+            "counts": counts,
+        }
+
+    def collect_feats(self, **_: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+class ToyData(AbsIterFactory):
+    """The same batches on every platform, new ones in every epoch."""
+
+    def __init__(self, batches: int = 6, size: int = 8) -> None:
+        self.batches, self.size = batches, size
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> list:
+        generator = torch.Generator().manual_seed(epoch)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        result = []
+        for i in range(self.batches):
+            # Objective 2 is absent from every third batch.
+            index = torch.arange(self.size) % (2 if i % 3 == 0 else 3)
+            batch = {"x": draw(self.size, 4), "y": draw(self.size, 2), "index": index}
+            result.append(([f"u{j}" for j in range(self.size)], batch))
+        return result
+
+
+def make_args(output_dir: Path, **changes: object) -> SimpleNamespace:
+    import argparse
+
+    conf = {"trainer_conf": {}, "output_dir": str(output_dir), **DEFAULTS, **changes}
+    return argparse.Namespace(**conf)
+
+
+def run(trainer: type, output_dir: Path, model: ToyModel | None = None, **changes: object):
+    """Train; returns the model."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model = model or ToyModel()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    distributed = DistributedOption()
+    distributed.init_options()
+    trainer.run(
+        model=model,
+        optimizers=[optimizer],
+        schedulers=[WarmupLR(optimizer, warmup_steps=5)],
+        train_iter_factory=ToyData(),
+        valid_iter_factory=ToyData(2),
+        plot_attention_iter_factory=None,
+        trainer_options=trainer.build_options(make_args(output_dir, **changes)),
+        distributed_option=distributed,
+    )
+    return model
+
+
+def parameters(model: ToyModel) -> Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
