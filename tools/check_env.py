@@ -48,7 +48,9 @@ def check_devices() -> None:
         print("  GPU                none (training runs on the CPU)")
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)
-        print(f"  GPU {i}              {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+        print(
+            f"  GPU {i}              {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        )
 
 
 def main() -> int:

@@ -5,6 +5,7 @@
 # --size tiny|default|large is this recipe's own option; all others are those of objsoup.sh --help.
 set -euo pipefail
 cd "$(dirname "$0")"
+export OBJSOUP_COMMAND="./run.sh${*:+ $*}" # as given, for RESULTS.md
 
 size=default
 arguments=()

@@ -6,6 +6,7 @@ together by ESPnet's aggregate_stats_dirs.
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -53,7 +54,7 @@ def split_keys(keys: Sequence[str], n: int) -> list[list[str]]:
     """At most `n` contiguous, non-empty shares of nearly equal size."""
     n = max(1, min(n, len(keys)))
     bounds = [len(keys) * i // n for i in range(n + 1)]
-    return [list(keys[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [list(keys[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def write_key_files(args: argparse.Namespace, work: Path) -> int:

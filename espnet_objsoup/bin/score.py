@@ -17,7 +17,9 @@ from espnet_objsoup.evaluation.scores import score_split
 
 def get_parser() -> argparse.ArgumentParser:
     """Parser of this command."""
-    parser = make_parser("score", "Score the hypotheses of stage 12; write scores.json, RESULTS.md.")
+    parser = make_parser(
+        "score", "Score the hypotheses of stage 12; write scores.json, RESULTS.md."
+    )
     parser.add_argument("--decode_dir", type=Path, required=True, help="exp/T/decode_X")
     parser.add_argument("--dump_dir", type=Path, required=True, help="parent of the test sets")
     parser.add_argument("--test_sets", type=string_list, required=True, help='such as "test"')

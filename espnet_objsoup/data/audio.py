@@ -62,9 +62,7 @@ class _Result:
     problem: str = ""
 
 
-def format_audio(
-    data: DataDir, directory: Path, audio_format: AudioFormat, n_jobs: int
-) -> DataDir:
+def format_audio(data: DataDir, directory: Path, audio_format: AudioFormat, n_jobs: int) -> DataDir:
     """Write every utterance's audio under `directory`/audio.
 
     `segments` and `utt2speed` are applied and no longer in the result. A source file that already

@@ -5,15 +5,11 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
 
 from tqdm import tqdm
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
-
-def map_jobs(
+def map_jobs[Item, Result](
     work: Callable[[Item], Result],
     items: Sequence[Item],
     n_jobs: int,

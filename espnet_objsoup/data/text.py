@@ -56,9 +56,9 @@ def normalise_st_text(text: str, lang: str, policy: str = "tc") -> str:
 def _remove_punctuation(text: str) -> str:
     characters = []
     for i, character in enumerate(text):
-        if unicodedata.category(character)[0] not in "PS":
-            characters.append(character)
-        elif character in _INSIDE_WORD and _is_inside_word(text, i):
+        if unicodedata.category(character)[0] not in "PS" or (
+            character in _INSIDE_WORD and _is_inside_word(text, i)
+        ):
             characters.append(character)
         else:
             characters.append(" ")

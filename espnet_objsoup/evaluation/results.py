@@ -13,7 +13,15 @@ from pathlib import Path
 
 from espnet_objsoup.evaluation.scores import Scores
 
-_PACKAGES = ("espnet-objsoup", "espnet", "torch", "torchaudio", "sentencepiece", "sacrebleu", "jiwer")
+_PACKAGES = (
+    "espnet-objsoup",
+    "espnet",
+    "torch",
+    "torchaudio",
+    "sentencepiece",
+    "sacrebleu",
+    "jiwer",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,11 @@ def _recognition_table(scores: Scores) -> list[str]:
     names = [name for name in scores if name.startswith("asr")]
     if not names:
         return []
-    lines = ["", "|objective|Snt|Wrd|Sub|Del|Ins|WER|CER|S.Err|", "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        "|objective|Snt|Wrd|Sub|Del|Ins|WER|CER|S.Err|",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for name in names:
         s = scores[name]
         if name.endswith("/mean"):

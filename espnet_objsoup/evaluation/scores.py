@@ -91,7 +91,9 @@ def _group(
     missing = [
         utterance
         for utterance, text in references.items()
-        if text != NO_VALUE and utterance not in hypotheses and _scored(data, utterance, task, groups)
+        if text != NO_VALUE
+        and utterance not in hypotheses
+        and _scored(data, utterance, task, groups)
     ]
     if missing:
         raise ScoringError(

@@ -252,7 +252,9 @@ class ESPnetObjSoupModel(AbsESPnetModel):
                 stats[f"acc_{key}"] = accuracies[k]
         return stats
 
-    def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **_: Tensor) -> dict[str, Tensor]:
+    def collect_feats(
+        self, speech: Tensor, speech_lengths: Tensor, **_: Tensor
+    ) -> dict[str, Tensor]:
         """Features whose statistics `global_mvn` uses (stage 10)."""
         features, lengths = self._features(speech, speech_lengths)
         return {"feats": features, "feats_lengths": lengths}

@@ -47,7 +47,9 @@ def _choose(name: str, patterns: list[str], key: str) -> str:
     if name in patterns:
         return name
     if not patterns:
-        raise ObjectiveError(f"{key}: no weight for objective {name}; add it, or a glob such as '*'")
+        raise ObjectiveError(
+            f"{key}: no weight for objective {name}; add it, or a glob such as '*'"
+        )
     if len(patterns) > 1:
         raise ObjectiveError(f"{key}: objective {name} is matched by {' and by '.join(patterns)}")
     return patterns[0]

@@ -147,9 +147,7 @@ class ObjSoupTask(AbsTask):
         )
         group = parser.add_argument_group("Preprocess related")
         group.add_argument("--use_preprocessor", type=str2bool, default=True)
-        group.add_argument(
-            "--token_type", type=str, default="bpe", choices=["bpe", "char", "word"]
-        )
+        group.add_argument("--token_type", type=str, default="bpe", choices=["bpe", "char", "word"])
         group.add_argument(
             "--bpemodel", type=str_or_none, default=None, help="SentencePiece model of stage 5"
         )
@@ -286,9 +284,7 @@ def _build_heads(
     def decoder(choices: ClassChoices, name: str | None, conf: dict) -> AbsDecoder | None:
         if name is None:
             return None
-        return choices.get_class(name)(
-            vocab_size=vocabulary, encoder_output_size=size, **conf
-        )
+        return choices.get_class(name)(vocab_size=vocabulary, encoder_output_size=size, **conf)
 
     def ctc(weight: float) -> CTC | None:
         if weight == 0.0:

@@ -34,7 +34,7 @@ class ObjSoupTrainer(AbsTrainer):
         self,
         recipe: str = "static",
         weighting: str = "static",
-        weighting_conf: Mapping[str, Any] = {},  # noqa: B006 (read by --print_config only)
+        weighting_conf: Mapping[str, Any] = {},
     ) -> None:
         """Never called: ESPnet's `--print_config` reads the defaults of `trainer_conf` here."""
         raise RuntimeError("trainers are used as classes, as in ESPnet")

@@ -65,7 +65,8 @@ class SoupConf:
         unknown = sorted(set(result.weighting_conf) - {"weights"})
         if unknown:
             raise TrainerConfError(
-                f"trainer_conf.weighting_conf: unknown key {', '.join(unknown)}; known keys: weights"
+                f"trainer_conf.weighting_conf: unknown key {', '.join(unknown)}; "
+                "known keys: weights"
             )
         if not isinstance(result.weighting_conf.get("weights") or {}, Mapping):
             raise TrainerConfError(

@@ -2,6 +2,7 @@
 """Text and language names of an utterance to integers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from espnet2.train.preprocessor import CommonPreprocessor
@@ -26,7 +27,7 @@ class ObjSoupPreprocessor(CommonPreprocessor):
     text_names = ("text", "st_text")
     language_names = ("lang", "tgt_lang")
 
-    def __init__(self, train: bool, languages: Sequence[str] = (), **kwargs) -> None:
+    def __init__(self, train: bool, languages: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(train, **kwargs)
         self.language_index = {code: i for i, code in enumerate(languages)}
 

@@ -64,7 +64,8 @@ class Progress:
         rate = "" if self.learning_rate is None else f", lr {self.learning_rate:.2e}"
         text = (
             f"epoch {self.epoch}/{self.max_epoch}, batch {iteration}/{total}: {losses}, "
-            f"grad norm {self.grad_norm:.2f}{rate}, {speed:.1f} utterances/s{self._to_go(iteration, now)}"
+            f"grad norm {self.grad_norm:.2f}{rate}, "
+            f"{speed:.1f} utterances/s{self._to_go(iteration, now)}"
         )
         self._since_line = now
         self._utterances = 0

@@ -117,9 +117,7 @@ def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
     ],
     ids=str,
 )
-def test_usage_errors(
-    tmp_path: Path, arguments: list[str], status: int, message: str
-) -> None:
+def test_usage_errors(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     finished = run(copy_recipe(tmp_path) / "mini_objsoup", *arguments)
     assert finished.returncode == status
     assert message in finished.stderr

@@ -22,7 +22,13 @@ DECODER = {
 CONFIG = {
     "objectives": OBJECTIVES,
     "token_type": "char",
-    "frontend_conf": {"fs": "16k", "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
+    "frontend_conf": {
+        "fs": "16k",
+        "n_fft": 512,
+        "win_length": 400,
+        "hop_length": 160,
+        "n_mels": 20,
+    },
     "encoder_conf": {
         "output_size": 16,
         "attention_heads": 2,

@@ -72,9 +72,7 @@ def test_greedy_ctc_is_the_best_path_without_repeats(
     forbidden = [i for i in range(len(TOKENS)) if i not in allowed]
     log_p[:, forbidden] = -1e9
     path = log_p.argmax(-1).tolist()
-    expected = [
-        t for i, t in enumerate(path) if t not in (0, 16) and (i == 0 or t != path[i - 1])
-    ]
+    expected = [t for i, t in enumerate(path) if t not in (0, 16) and (i == 0 or t != path[i - 1])]
     (result,) = speech2text.greedy_ctc(h, lengths)
     assert result.token_ids == expected
     assert result.score == pytest.approx(float(log_p.max(-1).values.sum()), rel=1e-4)

@@ -57,7 +57,7 @@ opt inference_config conf/decode.yaml "configuration of decoding"
 opt inference_model valid.loss.ave.pth "weights to decode with"
 opt inference_args "" "more options of decoding"
 opt update_results false "replace the recipe's tracked RESULTS.md"
-command_line="./run.sh $*"
+command_line=${OBJSOUP_COMMAND:-./run.sh $*} # run.sh may say how it was called itself
 parse_options "$@"
 
 . "${template}/path.sh"

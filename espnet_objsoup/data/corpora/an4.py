@@ -48,7 +48,9 @@ def _read(root: Path, split: str) -> list[Utterance]:
     for number, line in enumerate(text_path.read_text(encoding="utf-8").splitlines(), 1):
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            raise DataDirError(f"{text_path}:{number}: expected `<s> WORDS </s> (id)`, found {line!r}")
+            raise DataDirError(
+                f"{text_path}:{number}: expected `<s> WORDS </s> (id)`, found {line!r}"
+            )
         texts[match["utterance"]] = normalise_asr_text(match["words"], "en")
     utterances = []
     for number, line in enumerate(ids_path.read_text(encoding="utf-8").splitlines(), 1):

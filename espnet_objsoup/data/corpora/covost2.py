@@ -98,9 +98,7 @@ def prepare(config: CoVoST2Config) -> tuple[dict[str, DataDir], Report]:
     return splits, report
 
 
-def _language(
-    config: CoVoST2Config, lang: str, report: Report
-) -> Iterator[tuple[str, Utterance]]:
+def _language(config: CoVoST2Config, lang: str, report: Report) -> Iterator[tuple[str, Utterance]]:
     root = config.commonvoice / CORPUS_CODES.get(lang, lang)
     clips = {row["path"]: row for row in read_tsv(root / "validated.tsv", _CLIP_COLUMNS)}
     translations, split_of = _labels(config, lang, root, report)

@@ -142,9 +142,7 @@ class MiniCorpus:
         plan = self.plan()
         there = [shard.recorded_seconds() for shard in plan.shards]
         missing = [shard for shard, done in zip(plan.shards, there, strict=True) if done is None]
-        results = map_jobs(
-            record_shard, missing, n_jobs, "synthesise speakers", fresh_process=True
-        )
+        results = map_jobs(record_shard, missing, n_jobs, "synthesise speakers", fresh_process=True)
         seconds = sum(results) + sum(done or 0.0 for done in there)
         for path, lines in plan.tables.items():
             target = self.root / path
@@ -158,9 +156,7 @@ class MiniCorpus:
         self, lang: str, speaker: Speaker, clips: Sequence[Clip], sample_rate_hz: int
     ) -> Shard:
         """A shard in this corpus."""
-        return Shard(
-            str(self.root), lang, speaker, tuple(clips), sample_rate_hz, self.size.snr_db
-        )
+        return Shard(str(self.root), lang, speaker, tuple(clips), sample_rate_hz, self.size.snr_db)
 
 
 def sentences(
@@ -204,7 +200,16 @@ def _by_speaker(
         yield i, speaker, texts[i :: len(speakers)]
 
 
-_CLIP_HEADER = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent")
+_CLIP_HEADER = (
+    "client_id",
+    "path",
+    "sentence",
+    "up_votes",
+    "down_votes",
+    "age",
+    "gender",
+    "accent",
+)
 
 
 def _plan_covost2(corpus: MiniCorpus, plan: Plan) -> None:
@@ -214,9 +219,7 @@ def _plan_covost2(corpus: MiniCorpus, plan: Plan) -> None:
         targets = [target for source, target in corpus.pairs if source == lang]
         for table in ("validated", *SPLITS):
             plan.line(f"{root}/{table}.tsv", *_CLIP_HEADER)
-        pair_files = {
-            t: f"covost2/covost_v2.{code}_{CORPUS_CODES.get(t, t)}.tsv" for t in targets
-        }
+        pair_files = {t: f"covost2/covost_v2.{code}_{CORPUS_CODES.get(t, t)}.tsv" for t in targets}
         for path in pair_files.values():
             plan.line(path, "path", "translation", "split")
         number = 17_000_000 + 100_000 * LANGUAGES.index(lang)
@@ -256,9 +259,7 @@ def _plan_librispeech(corpus: MiniCorpus, plan: Plan) -> None:
             for j, text in enumerate(texts):
                 utterance = f"{reader}-{chapter}-{j:04d}"
                 words = re.sub(r"[.,]", "", text["en"]).upper()
-                plan.line(
-                    f"{folder}/{reader}-{chapter}.trans.txt", utterance, words, separator=" "
-                )
+                plan.line(f"{folder}/{reader}-{chapter}.trans.txt", utterance, words, separator=" ")
                 clips.append(Clip(text["en"], f"{folder}/{utterance}.flac"))
             plan.line(
                 table, f"{reader:<5}", f" {speaker.sex} ", f" {name:<17}", " 1.00  ", " eSpeak NG",

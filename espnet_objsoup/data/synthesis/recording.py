@@ -15,7 +15,11 @@ import soxr
 from espnet_objsoup.data.synthesis.espeak import Espeak
 from espnet_objsoup.data.synthesis.voices import Speaker
 
-_FORMATS = {".mp3": ("MP3", "MPEG_LAYER_III"), ".flac": ("FLAC", "PCM_16"), ".wav": ("WAV", "PCM_16")}
+_FORMATS = {
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".wav": ("WAV", "PCM_16"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,6 @@ class Shard:
         content = {**asdict(self), "root": ""}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return Path(self.root) / ".shards" / digest[:2] / f"{digest}.json"
-
 
     def recorded_seconds(self) -> float | None:
         """Seconds of audio if all of the shard is there, else None."""

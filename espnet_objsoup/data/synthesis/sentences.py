@@ -143,9 +143,7 @@ class SentenceSampler:
     def _intransitive(self, short: bool, places: bool) -> dict:
         subject = self._noun_phrase("ha", names=True)
         verbs = [
-            v
-            for v in self.lexicon.intransitive_verbs
-            if subject.noun_class in v["subject_classes"]
+            v for v in self.lexicon.intransitive_verbs if subject.noun_class in v["subject_classes"]
         ]
         place = None
         if places and self.random.random() < 0.8:

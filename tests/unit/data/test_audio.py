@@ -18,7 +18,12 @@ def test_any_format_and_rate_becomes_mono_flac(tmp_path: Path, suffix: str, rate
     result = format_audio(data, tmp_path / "out", AudioFormat(16000), n_jobs=1)
     path = Path(result.columns["wav.scp"]["fr-a-u1"])
     info = soundfile.info(path)
-    assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16000, 1)
+    assert (info.format, info.subtype, info.samplerate, info.channels) == (
+        "FLAC",
+        "PCM_16",
+        16000,
+        1,
+    )
     samples, _ = soundfile.read(path)
     assert result.columns["utt2num_samples"]["fr-a-u1"] == str(len(samples))
     assert abs(len(samples) - 8000) <= 2

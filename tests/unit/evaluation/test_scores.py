@@ -33,8 +33,10 @@ def experiment(tmp_path: Path) -> Path:
 def write_hypotheses(root: Path, task: str, texts: list[str]) -> None:
     directory = root / "exp" / "decode" / "test" / task
     directory.mkdir(parents=True, exist_ok=True)
+    languages = [row[0] for row in ROWS]
     lines = [
-        f"{lang}-s-u{i} {text}\n" for i, ((lang, *_), text) in enumerate(zip(ROWS, texts))
+        f"{lang}-s-u{i} {text}\n"
+        for i, (lang, text) in enumerate(zip(languages, texts, strict=True))
     ]
     (directory / "text").write_text("".join(lines), encoding="utf-8")
 
@@ -98,9 +100,7 @@ def test_command_writes_json_and_markdown(
     assert "scores.json" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_command_fails_with_a_message(
-    experiment: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_fails_with_a_message(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exp = experiment / "exp"
     arguments = ["--decode_dir", str(exp / "none"), "--dump_dir", str(experiment / "dump")]
     assert score.main([*arguments, "--test_sets", "test", "--exp_dir", str(exp)]) == 1

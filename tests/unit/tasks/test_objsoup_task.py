@@ -97,9 +97,7 @@ def test_print_config_documents_the_trainer(
 
 def test_preprocessor_turns_names_and_missing_labels_into_numbers(tmp_path: Path) -> None:
     preprocess = ObjSoupTask.build_preprocess_fn(parse(tmp_path, CONFIG), train=True)
-    data = preprocess(
-        "u", {"text": "ab c", "st_text": "<na>", "lang": "fr", "tgt_lang": "<na>"}
-    )
+    data = preprocess("u", {"text": "ab c", "st_text": "<na>", "lang": "fr", "tgt_lang": "<na>"})
     assert [TOKENS[i] for i in data["text"]] == ["a", "b", "<space>", "c"]
     assert data["st_text"].shape == (0,)
     assert data["lang"].tolist() == [1]

@@ -67,9 +67,7 @@ def test_checkpoint_of_other_objectives_is_refused(tmp_path: Path) -> None:
         run(ObjSoupTrainer, tmp_path, other)
 
 
-def test_checkpoints_go_between_trainers(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_checkpoints_go_between_trainers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(Trainer, tmp_path, max_epoch=1)
     with caplog.at_level(logging.WARNING):
         run(ObjSoupTrainer, tmp_path, max_epoch=2)

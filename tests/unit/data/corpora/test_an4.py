@@ -13,7 +13,10 @@ from espnet_objsoup.data.datadir import DataDirError
 def test_the_utterances_in_espnet(tmp_path: Path) -> None:
     archive = files("egs3") / "mini_an4" / "esp2_asr" / "downloads.tar.gz"
     splits = prepare(unpack(Path(str(archive)), tmp_path))
-    assert {split: len(data.utterances) for split, data in splits.items()} == {"train": 5, "test": 2}
+    assert {split: len(data.utterances) for split, data in splits.items()} == {
+        "train": 5,
+        "test": 2,
+    }
     train = splits["train"]
     assert train.columns["text"]["fbbh-cen8-fbbh-b"] == "march third nineteen twenty eight"
     assert all(Path(path).exists() for path in train.columns["wav.scp"].values())

@@ -54,7 +54,10 @@ def test_one_meaning_in_all_languages(lang: str, expected: str) -> None:
     [
         ("en", "The boys know that the old man did not see the beautiful woman in the garden."),
         ("fr", "Les garçons savent que le vieil homme n'a pas vu la belle femme dans le jardin."),
-        ("de", "Die Jungen wissen, dass der alte Mann die schöne Frau nicht im Garten gesehen hat."),
+        (
+            "de",
+            "Die Jungen wissen, dass der alte Mann die schöne Frau nicht im Garten gesehen hat.",
+        ),
         ("zh", "那些男孩知道那个老男人没有在那个花园里看见那个漂亮的女人。"),
     ],
 )
