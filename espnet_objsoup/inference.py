@@ -85,6 +85,12 @@ class Result:
     score: float
 
 
+def _is_special(token: str) -> bool:
+    """Whether a token never stands in a text: `<blank>`, `<unk>`, `<fr>` of any language."""
+    is_symbol = len(token) > 2 and token.startswith("<") and token.endswith(">")
+    return is_symbol and token not in ("<space>", "<sos/eos>")
+
+
 class _ForbidTokens(BatchScorerInterface, torch.nn.Module):
     """Keeps special symbols out of hypotheses."""
 
@@ -141,8 +147,7 @@ class Speech2Text:
         self.sample_rate_hz = int(getattr(model.frontend, "fs", 16000) or 16000)
         self.options = options or SearchOptions()
         self.tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
-        special = {"<blank>", "<unk>", *(f"<{code}>" for code in model.languages)}
-        self._forbidden = [i for i, token in enumerate(model.token_list) if token in special]
+        self._forbidden = [i for i, token in enumerate(model.token_list) if _is_special(token)]
         self._searches: dict[str, BatchBeamSearch] = {}
 
     def __call__(
@@ -165,7 +170,7 @@ class Speech2Text:
         h, lengths = self.encode([speech])
         return self.search(h, lengths, task, [lang], [target_lang], nbest)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, speeches: Sequence[np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
         """Shared part for utterances of unequal length.
 
@@ -181,7 +186,7 @@ class Speech2Text:
         batch = {"speech": speech.to(self.device), "speech_lengths": lengths.to(self.device)}
         return self.model.encode(batch)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def search(
         self,
         h: Tensor,
@@ -229,7 +234,7 @@ class Speech2Text:
             for of_utterance in hypotheses
         ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def greedy_ctc(self, h: Tensor, lengths: Tensor, task: str = "asr") -> list[Result]:
         """Best CTC path of every utterance; the score is the path's log-probability.
 

@@ -83,7 +83,8 @@ def job_command(args: argparse.Namespace, rest: Sequence[str], directory: Path) 
     command += ["--token_dir", str(args.token_dir), "--output_dir", str(directory), "--ngpu", "0"]
     for split in SPLITS:
         command += [f"--{split}_shape_file", str(directory / f"{split}.keys")]
-    return [*command, *rest]
+    # Normalisation comes after what is collected; global_mvn has nothing to read yet.
+    return [*command, *rest, "--normalize", "none"]
 
 
 def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None:

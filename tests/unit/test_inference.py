@@ -17,7 +17,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def speech2text(experiment: Path) -> Speech2Text:
-    options = SearchOptions(beam_size=3, ctc_weight=0.4, maxlenratio=0.5)
+    options = SearchOptions(beam_size=3, ctc_weight=0.4, maxlenratio=0.5, minlenratio=0.2)
     return Speech2Text(experiment / "config.yaml", experiment / "model.pth", options=options)
 
 
