@@ -17,22 +17,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+
 SPLITS = ("train", "valid")
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Parser of this command; unknown options go to training as they are."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_objsoup.bin.collect_stats",
-        description="Collect shapes and feature statistics of the training and validation data.",
+    parser = make_parser(
+        "collect_stats",
+        "Collect shapes and feature statistics of the training and validation data.",
         epilog="Options not listed here are handed to espnet_objsoup.bin.train.",
-        allow_abbrev=False,
     )
     parser.add_argument("--train_dir", type=Path, required=True, help="data directory (stage 4)")
     parser.add_argument("--valid_dir", type=Path, required=True, help="data directory (stage 4)")
     parser.add_argument("--token_dir", type=Path, required=True, help="token list (stage 5)")
     parser.add_argument("--output_dir", type=Path, required=True, help="result")
-    parser.add_argument("--nj", type=int, default=1, help="parallel jobs")
+    parser.add_argument("--nj", type=positive_int, default=1, help="parallel jobs")
     return parser
 
 
@@ -122,21 +123,13 @@ def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None
                 process.wait()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    start = time.monotonic()
-    args, rest = get_parser().parse_known_args(argv)
-    if args.nj < 1:
-        get_parser().error(f"--nj: expected a number >= 1, found {args.nj}")
+def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
+    """Run the jobs and put their statistics together; returns what was made, in words."""
     work = args.output_dir.with_name(args.output_dir.name + ".tmp")
     shutil.rmtree(work, ignore_errors=True)
-    try:
-        n_jobs = write_key_files(args, work)
-        directories = [work / str(job) for job in range(n_jobs)]
-        run_jobs([job_command(args, rest, d) for d in directories], directories)
-    except (OSError, ValueError, RuntimeError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 1
+    n_jobs = write_key_files(args, work)
+    directories = [work / str(job) for job in range(n_jobs)]
+    run_jobs([job_command(args, rest, d) for d in directories], directories)
     from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
 
     merged = work / "merged"
@@ -146,12 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.replace(merged, args.output_dir)
     shutil.rmtree(work)
     n = sum(len(read_keys(d)) for d in (args.train_dir, args.valid_dir))
-    print(
-        f"{args.output_dir}: statistics of {n} utterances, {n_jobs} jobs, "
-        f"{time.monotonic() - start:.1f} s"
-    )
-    return 0
+    return f"{args.output_dir}: statistics of {n} utterances, {n_jobs} jobs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args, rest = get_parser().parse_known_args(argv)
+    return run_command(lambda: collect(args, rest))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_guard(main)
