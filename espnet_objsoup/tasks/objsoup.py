@@ -11,8 +11,9 @@ import torch
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks import asr as espnet_asr
-from espnet2.tasks.abs_task import AbsTask
+from espnet2.tasks.abs_task import AbsTask, IteratorOptions
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.class_choices import ClassChoices
 from espnet2.train.collate_fn import CommonCollateFn
@@ -26,9 +27,11 @@ from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.tasks.objective_discovery import discover_objectives, languages_of
+from espnet_objsoup.train.iterators import build_language_iter_factory
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import check_trainer_conf
 from espnet_objsoup.train.preprocessor import ObjSoupPreprocessor
+from espnet_objsoup.train.sampler import SamplerOptions
 
 frontend_choices = espnet_asr.frontend_choices
 specaug_choices = espnet_asr.specaug_choices
@@ -91,6 +94,7 @@ class ObjSoupTask(AbsTask):
         """Check the trainer's options before anything is built, then run ESPnet's worker."""
         name = getattr(args, "trainer", "default")
         check_trainer_conf(name, getattr(args, "trainer_conf", {}))
+        SamplerOptions.from_dict(getattr(args, "sampler_conf", {}))
         # AbsTask reads the class attribute; it is put back so that a second run in this process
         # starts from the default again.
         previous = cls.trainer
@@ -154,6 +158,24 @@ class ObjSoupTask(AbsTask):
         group.add_argument("--cleaner", type=str_or_none, default=None, help="ESPnet text cleaner")
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
+        # Batches of all languages; `iterator_type: sequence` gives ESPnet's own.
+        parser.set_defaults(iterator_type="task", batch_type="length")
+        group.add_argument(
+            "--sampler_conf",
+            action=NestedDictAction,
+            default=get_default_kwargs(SamplerOptions),
+            help="Options of iterator_type task, batches of all languages",
+        )
+
+    @classmethod
+    def build_task_iter_factory(
+        cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
+    ) -> AbsIterFactory:
+        """Language-stratified batches for training; validation takes every utterance once."""
+        if mode != "train":
+            return cls.build_sequence_iter_factory(args, iter_options, mode)
+        dataset = cls.build_dataset(args, iter_options)
+        return build_language_iter_factory(args, iter_options, _objectives(args), dataset)
 
     @classmethod
     def build_collate_fn(

@@ -67,6 +67,8 @@ class ObjSoupTrainer(AbsTrainer):
         weights = trainer_options.soup.resolve(model.objectives)
         _log_table(trainer_options.soup, weights)
         trainer_options.state = SoupState(model.objectives)
+        expected = getattr(kwargs["train_iter_factory"], "expected_counts", {})
+        trainer_options.state.know(expected, trainer_options.accum_grad)
         super().run(
             model=model,
             optimizers=[*optimizers, StateCarrier(trainer_options.state)],

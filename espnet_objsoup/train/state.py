@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """State of a soup and how it gets into ESPnet's checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class SoupState:
             micro-batches; zeros before the first step.
         steps: optimiser steps seen.
         pending_counts: (K,) int64 utterances of the step that is being accumulated.
+        known_counts: (K,) float64 expected utterances per step as the sampler knows them, NaN where
+            it does not; not saved, since it follows from data and options.
     """
 
     def __init__(self, objectives: Sequence[str]) -> None:
@@ -34,6 +36,17 @@ class SoupState:
         self.expected_counts = torch.zeros(len(self.objectives), dtype=torch.float64)
         self.steps = 0
         self.pending_counts = torch.zeros(len(self.objectives), dtype=torch.long)
+        self.known_counts = torch.full((len(self.objectives),), torch.nan, dtype=torch.float64)
+
+    def know(self, per_batch: Mapping[str, float], micro_batches: int) -> None:
+        """Take over the sampler's expected counts.
+
+        Args:
+            per_batch: objective -> expected utterances in a micro-batch over all ranks.
+            micro_batches: micro-batches per step.
+        """
+        known = [per_batch.get(name, torch.nan) * micro_batches for name in self.objectives]
+        self.known_counts = torch.tensor(known, dtype=torch.float64)
 
     def divisor(self, counts: Tensor, micro_batches: int) -> Tensor:
         """Expected utterances per step, by which sums of losses are divided.
@@ -50,6 +63,7 @@ class SoupState:
             expected = counts.double().cpu() * micro_batches
         else:
             expected = self.expected_counts
+        expected = torch.where(self.known_counts.isnan(), expected, self.known_counts)
         return expected.clamp(min=MIN_EXPECTED_COUNT)
 
     def add(self, counts: Tensor) -> None:

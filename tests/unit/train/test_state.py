@@ -23,6 +23,15 @@ def test_expected_counts_are_the_mean_over_steps_and_micro_batches() -> None:
     assert state.pending_counts.tolist() == [0, 0]
 
 
+def test_counts_that_the_sampler_knows_are_used_as_they_are() -> None:
+    state = SoupState(NAMES)
+    state.know({"asr/fr": 1.5}, 2)
+    assert state.divisor(torch.tensor([4, 9]), 2).tolist() == [8.0, 3.0]
+    state.add(torch.tensor([6, 9]))
+    state.end_step()
+    assert state.divisor(torch.tensor([0, 0]), 2).tolist() == [6.0, 3.0]
+
+
 def test_mean_of_losses_is_unbiased_for_a_rare_objective() -> None:
     # Present in one of four steps: its losses, divided by the expected count, average to its mean.
     state = SoupState(("asr/de",))
