@@ -69,9 +69,9 @@ class EpochContext:
 class AbsTrainer(Trainer):
     """ESPnet's trainer with one method per part of a step.
 
-    A subclass overrides what it changes: `forward` (a batch to the model's output), `objective`
-    (that output to the scalar to differentiate), `backward`, `clip_gradients`, `update`,
-    `end_step`.
+    A subclass overrides what it changes: `begin_epoch`, `forward` (a batch to the model's output),
+    `objective` (that output to the scalar to differentiate), `backward`, `clip_gradients`,
+    `update`, `end_step`.
     """
 
     @classmethod
@@ -125,8 +125,13 @@ class AbsTrainer(Trainer):
             progress=Progress.of(iterator, reporter.get_epoch(), options),
         )
         model.train()
+        cls.begin_epoch(context)
         cls._loop(context, iterator, summary_writer)
         return context.all_steps_are_invalid
+
+    @classmethod
+    def begin_epoch(cls, context: EpochContext) -> None:
+        """Called before the first batch of an epoch."""
 
     @classmethod
     def _loop(cls, context: EpochContext, iterator: Iterable, summary_writer: Any) -> None:

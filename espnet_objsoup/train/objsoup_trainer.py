@@ -89,6 +89,17 @@ class ObjSoupTrainer(AbsTrainer):
             )
 
     @classmethod
+    def begin_epoch(cls, context: EpochContext) -> None:
+        """Drop what the epoch before left of an accumulation.
+
+        ESPnet's trainer adds it to the next step, unless training was interrupted in between: a
+        checkpoint holds no gradients. Resumed training could then not equal uninterrupted training.
+        """
+        for optimizer in context.optimizers:
+            optimizer.zero_grad()
+        context.options.state.drop_pending()
+
+    @classmethod
     def objective(
         cls, context: EpochContext, output: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:

@@ -130,3 +130,7 @@ def check_espnet_options(options: TrainerOptions) -> None:
     for name, advice in _REFUSED.items():
         if getattr(options, name):
             raise TrainerConfError(f"{name}: trainer objsoup does not support it; {advice}")
+    if options.accum_grad < 1:
+        raise TrainerConfError(
+            f"accum_grad: expected a whole number >= 1, found {options.accum_grad}"
+        )

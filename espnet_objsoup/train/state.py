@@ -70,12 +70,16 @@ class SoupState:
         """Count (K,) utterances of a micro-batch, all ranks together."""
         self.pending_counts = self.pending_counts + counts.cpu()
 
+    def drop_pending(self) -> None:
+        """Forget the counts of a step that will not be taken."""
+        self.pending_counts = torch.zeros_like(self.pending_counts)
+
     def end_step(self) -> None:
         """Fold the finished step into the running mean."""
         self.steps += 1
         momentum = max(1.0 / self.steps, MIN_MOMENTUM)
         self.expected_counts += momentum * (self.pending_counts.double() - self.expected_counts)
-        self.pending_counts = torch.zeros_like(self.pending_counts)
+        self.drop_pending()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors, numbers and strings, readable with `weights_only=True`."""

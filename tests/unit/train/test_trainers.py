@@ -11,7 +11,7 @@ from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import TrainerConfError
 from espnet_objsoup.train.state import SoupStateError
 
-from .toy import ToyModel, parameters, run
+from .toy import ToyData, ToyModel, parameters, run
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,15 @@ from .toy import ToyModel, parameters, run
         {"grad_clip_type": float("inf")},
         {"grad_noise": True},
         {"grad_clip": 1e9},
+        {"grad_clip_type": 1.0},
+        {"grad_clip_type": 0.5},
+        {"accum_grad": 4},  # does not divide the epoch
+        {"scheduler": "epoch"},
+        {"scheduler": "valid", "max_epoch": 4},
+        {"scheduler": "none"},
+        {"n_optimizers": 2},
+        {"n_optimizers": 2, "scheduler": "valid", "accum_grad": 3},
+        {"no_forward_run": False, "log_interval": 1},
     ],
     ids=str,
 )
@@ -30,6 +39,49 @@ def test_without_overridden_hooks_the_step_is_espnets(tmp_path: Path, changes: d
     theirs = parameters(run(Trainer, tmp_path / "theirs", **changes))
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, parameters(ToyModel()))
+
+
+@pytest.mark.parametrize("trainer", [AbsTrainer, ObjSoupTrainer])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keep_nbest_models": 2},
+        {"keep_nbest_models": [1, 3], "nbest_averaging_interval": 2},
+        {"patience": 1, "max_epoch": 12, "n_batches": 1},
+        {
+            "best_model_criterion": (("train", "loss", "min"), ("valid", "loss", "max")),
+            "keep_nbest_models": 2,
+        },
+    ],
+    ids=str,
+)
+def test_epochs_files_and_averages_are_espnets(
+    tmp_path: Path, trainer: type, changes: dict
+) -> None:
+    settings = {"max_epoch": 5, **changes}
+    data = ToyData(settings.pop("n_batches", 6))
+    for name, cls in (("ours", trainer), ("theirs", Trainer)):
+        run(cls, tmp_path / name, ToyModel(loss_mode="espnet"), data=data, **settings)
+    files = {
+        name: {p.name: p.resolve().name for p in (tmp_path / name).glob("*.pth")}
+        for name in ("ours", "theirs")
+    }
+    assert files["ours"] == files["theirs"]
+    assert any("ave" in file for file in files["ours"])
+    for file in files["ours"]:
+        if file != "checkpoint.pth":
+            ours, theirs = (
+                torch.load(tmp_path / name / file, weights_only=True) for name in ("ours", "theirs")
+            )
+            for key, value in theirs.items():
+                torch.testing.assert_close(ours[key], value, rtol=1e-12, atol=1e-14)
+
+
+def test_training_stops_early(tmp_path: Path) -> None:
+    run(AbsTrainer, tmp_path, data=ToyData(1), patience=1, max_epoch=50)
+    assert not (tmp_path / "50epoch.pth").exists()
+    epochs = len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["reporter"]["stats"])
+    assert 2 <= epochs < 50
 
 
 def test_static_soup_of_one_normalisation_is_espnets_step(tmp_path: Path) -> None:
@@ -46,7 +98,7 @@ def test_weights_change_the_solution(tmp_path: Path) -> None:
     assert not torch.allclose(weighted, plain, rtol=1e-3)
 
 
-@pytest.mark.parametrize("accum_grad", [1, 2])
+@pytest.mark.parametrize("accum_grad", [1, 2, 4])
 def test_resumed_training_equals_uninterrupted(tmp_path: Path, accum_grad: int) -> None:
     straight = run(ObjSoupTrainer, tmp_path / "straight", max_epoch=4, accum_grad=accum_grad)
     run(ObjSoupTrainer, tmp_path / "two", max_epoch=2, accum_grad=accum_grad)
@@ -56,8 +108,18 @@ def test_resumed_training_equals_uninterrupted(tmp_path: Path, accum_grad: int) 
         torch.load(tmp_path / name / "checkpoint.pth", weights_only=True)["optimizers"][1]["soup"]
         for name in ("straight", "two")
     ]
-    assert states[0]["steps"] == states[1]["steps"] == 24 // accum_grad
+    # What an epoch leaves of an accumulation is dropped: a checkpoint does not hold gradients.
+    assert states[0]["steps"] == states[1]["steps"] == 4 * (6 // accum_grad)
     assert torch.equal(states[0]["expected_counts"], states[1]["expected_counts"])
+
+
+@pytest.mark.parametrize("scheduler", ["batch", "epoch", "valid", "none"])
+def test_resuming_restores_every_scheduler_and_optimiser(tmp_path: Path, scheduler: str) -> None:
+    changes = {"scheduler": scheduler, "n_optimizers": 2}
+    straight = run(ObjSoupTrainer, tmp_path / "straight", max_epoch=4, **changes)
+    run(ObjSoupTrainer, tmp_path / "two", max_epoch=3, **changes)
+    resumed = run(ObjSoupTrainer, tmp_path / "two", max_epoch=4, **changes)
+    assert torch.equal(parameters(straight), parameters(resumed))
 
 
 def test_checkpoint_of_other_objectives_is_refused(tmp_path: Path) -> None:
@@ -76,9 +138,19 @@ def test_checkpoints_go_between_trainers(tmp_path: Path, caplog: pytest.LogCaptu
     assert (tmp_path / "3epoch.pth").exists()
 
 
-def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainerConfError, match="create_graph_in_tensorboard"):
-        run(AbsTrainer, tmp_path, create_graph_in_tensorboard=True)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"create_graph_in_tensorboard": True}, "create_graph_in_tensorboard: .* set it to false"),
+        ({"sharded_ddp": True}, "sharded_ddp: .* plain distributed training"),
+        ({"accum_grad": 0}, "accum_grad: expected a whole number >= 1, found 0"),
+    ],
+)
+def test_options_that_cannot_be_honoured_are_refused(
+    tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(TrainerConfError, match=message):
+        run(AbsTrainer, tmp_path, **changes)
 
 
 def test_log_has_objectives_speed_and_time_to_go(

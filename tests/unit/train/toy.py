@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.schedulers.warmup_lr import WarmupLR
+from espnet2.tasks.abs_task import scheduler_classes
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
 from torch import Tensor
@@ -104,22 +105,44 @@ def make_args(output_dir: Path, **changes: object) -> SimpleNamespace:
     return argparse.Namespace(**conf)
 
 
-def run(trainer: type, output_dir: Path, model: ToyModel | None = None, **changes: object):
+# Name -> scheduler of an optimiser: by step, by epoch, by the validation loss, none.
+SCHEDULERS = {
+    "batch": lambda optimizer: WarmupLR(optimizer, warmup_steps=5),
+    "epoch": lambda optimizer: scheduler_classes["steplr"](optimizer, step_size=1, gamma=0.5),
+    "valid": lambda optimizer: scheduler_classes["reducelronplateau"](
+        optimizer, patience=0, factor=0.1, threshold=0.5
+    ),
+    "none": lambda optimizer: None,
+}
+
+
+def run(
+    trainer: type,
+    output_dir: Path,
+    model: ToyModel | None = None,
+    scheduler: str = "batch",
+    n_optimizers: int = 1,
+    data: AbsIterFactory | None = None,
+    distributed_option: DistributedOption | None = None,
+    **changes: object,
+):
     """Train; returns the model."""
     output_dir.mkdir(parents=True, exist_ok=True)
     model = model or ToyModel()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
-    distributed = DistributedOption()
-    distributed.init_options()
+    groups = [[p] for p in model.parameters()] if n_optimizers > 1 else [list(model.parameters())]
+    optimizers = [torch.optim.Adam(group, lr=0.05 / (i + 1)) for i, group in enumerate(groups)]
+    if distributed_option is None:
+        distributed_option = DistributedOption()
+        distributed_option.init_options()
     trainer.run(
         model=model,
-        optimizers=[optimizer],
-        schedulers=[WarmupLR(optimizer, warmup_steps=5)],
-        train_iter_factory=ToyData(),
+        optimizers=optimizers,
+        schedulers=[SCHEDULERS[scheduler](optimizer) for optimizer in optimizers],
+        train_iter_factory=data or ToyData(),
         valid_iter_factory=ToyData(2),
         plot_attention_iter_factory=None,
         trainer_options=trainer.build_options(make_args(output_dir, **changes)),
-        distributed_option=distributed,
+        distributed_option=distributed_option,
     )
     return model
 
