@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many independent pieces of work over local processes, with a progress bar."""
 
+import logging
 import multiprocessing
+import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from tqdm import tqdm
+
+# Numerical libraries would otherwise start a thread per core in every worker.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+# How often an item is tried again after its worker died; an item that only waited at a worker which
+# another one killed counts as well, so that one is not enough.
+_RETRIES = 3
 
 
 def map_jobs[Item, Result](
@@ -15,45 +29,150 @@ def map_jobs[Item, Result](
     n_jobs: int,
     description: str,
     fresh_process: bool = False,
+    size_of: Callable[[Item], int] | None = None,
+    unit: str = "item",
+    start_client: Callable[[int], AbstractContextManager[Any]] | None = None,
 ) -> Iterator[Result]:
     """Apply `work` to every item, in order.
 
     Args:
         work: a function that can be pickled.
         items: its arguments.
-        n_jobs: processes.
+        n_jobs: processes; 1 works in this one.
         description: label of the progress bar.
         fresh_process: start a process for each item, so that no state is carried from one to the
             next.
+        size_of: how much of the progress bar an item is; without it every item is one.
+        unit: what the progress bar counts.
+        start_client: makes a dask client for a number of workers; without it they are local.
 
     Yields:
         Results in the order of `items`.
 
     Raises:
-        RuntimeError: if a process dies, for example for want of memory.
+        RuntimeError: if a process dies repeatedly, for example for want of memory.
     """
-    with tqdm(total=len(items), desc=description, unit="item", mininterval=1.0) as progress:
-        if n_jobs == 1 and not fresh_process:
-            for item in items:
-                yield work(item)
-                progress.update()
-            return
-        context = multiprocessing.get_context("forkserver")
-        # Processes are forked from a server that has imported the work's module already.
-        context.set_forkserver_preload([work.__module__])
-        pool = ProcessPoolExecutor(
-            max_workers=min(n_jobs, max(len(items), 1)),
-            mp_context=context,
-            max_tasks_per_child=1 if fresh_process else None,
-        )
-        chunk = 1 if fresh_process else max(1, min(32, len(items) // (4 * n_jobs)))
-        try:
-            for result in pool.map(work, items, chunksize=chunk):
+    sizes = [1 if size_of is None else size_of(item) for item in items]
+    n_jobs = min(n_jobs, len(items))
+    with tqdm(total=sum(sizes), desc=description, unit=unit, mininterval=1.0) as progress:
+        if fresh_process:
+            yield from _in_fresh_processes(work, items, n_jobs, description, progress)
+        elif n_jobs <= 1:
+            for item, size in zip(items, sizes, strict=True):
+                result = work(item)
+                progress.update(size)
                 yield result
-                progress.update()
-        except BrokenProcessPool as err:
+        else:
+            chunks = _chunks(items, sizes, n_jobs)
+            client = (start_client or local_client)(n_jobs)
+            yield from _in_workers(work, chunks, client, description, progress)
+
+
+def _chunks[Item](
+    items: Sequence[Item], sizes: Sequence[int], n_jobs: int
+) -> list[tuple[Sequence[Item], int]]:
+    """Items and their size; a message to a worker costs milliseconds, an item may take less."""
+    n = max(1, min(32, len(items) // (4 * n_jobs)))
+    return [(items[i : i + n], sum(sizes[i : i + n])) for i in range(0, len(items), n)]
+
+
+@contextmanager
+def local_client(n_workers: int) -> Iterator[Any]:
+    """A dask client with local worker processes, which end with the block."""
+    # dask takes a second to import, which commands that do not need it should not spend.
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.scheduler.allowed-failures": _RETRIES,
+        "distributed.nanny.pre-spawn-environ": _ONE_THREAD,
+        "distributed.comm.timeouts.connect": "60s",
+        # A worker may not answer for long while libraries hold the interpreter.
+        "distributed.scheduler.worker-ttl": None,
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="objsoup-") as scratch,
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            local_directory=scratch,
+            # dask would stop workers near the limit; the operating system decides instead.
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        try:
+            yield client
+        except BaseException:
+            # Closing would wait until workers have finished what they are doing.
+            for nanny in cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+            raise
+
+
+def _in_workers[Item, Result](
+    work: Callable[[Item], Result],
+    chunks: Sequence[tuple[Sequence[Item], int]],
+    start_client: AbstractContextManager[Any],
+    description: str,
+    progress: tqdm,
+) -> Iterator[Result]:
+    from distributed import KilledWorker
+
+    with start_client as client:
+        futures = []
+        for chunk, size in chunks:
+            future = client.submit(_run_chunk, work, chunk, pure=False)
+            future.add_done_callback(
+                lambda done, size=size: done.status == "finished" and progress.update(size)
+            )
+            futures.append(future)
+        # A future that is dropped frees its results in the worker.
+        futures.reverse()
+        try:
+            while futures:
+                yield from futures.pop().result()
+        except KilledWorker as err:
             raise RuntimeError(
-                f"{description}: a worker process died (memory?); run again with a smaller --nj"
+                f"{description}: a worker process died {_RETRIES + 1} times at the same item "
+                "(often for want of memory); run again with a smaller --nj, finished work is kept"
             ) from err
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+
+def _run_chunk[Item, Result](work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in chunk]
+
+
+def _in_fresh_processes[Item, Result](
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    n_jobs: int,
+    description: str,
+    progress: tqdm,
+) -> Iterator[Result]:
+    """A process for each item.
+
+    dask uses its workers again, and they cannot start processes of their own: they are daemons
+    with threads, from which forking is not safe. Here every process is forked from a server that
+    has imported the work's module and never done any of it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    pool = ProcessPoolExecutor(max(1, n_jobs), mp_context=context, max_tasks_per_child=1)
+    try:
+        for result in pool.map(work, items):
+            progress.update()
+            yield result
+    except BrokenProcessPool as err:
+        raise RuntimeError(
+            f"{description}: a process died (often for want of memory); run again with a smaller "
+            "--nj"
+        ) from err
+    finally:
+        pool.shutdown(cancel_futures=True)
