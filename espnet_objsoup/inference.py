@@ -5,8 +5,9 @@ Shapes: B utterances, T frames, D features, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -19,54 +20,11 @@ from espnet2.text.build_tokenizer import build_tokenizer
 from espnet2.torch_utils.safe_torch_load import safe_torch_load
 from torch import Tensor
 
+from espnet_objsoup.decoding.options import InferenceError, SearchOptions, read_train_config
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
 _FORBIDDEN_SCORE = -1e9
-
-
-class InferenceError(ValueError):
-    """A model or a request that cannot be served; the message says what there is."""
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Options of the search, the same for both tasks where not said otherwise.
-
-    Attributes:
-        beam_size: hypotheses kept.
-        ctc_weight: weight of CTC against attention in recognition; None: 0.3, or whatever the head
-            has.
-        st_ctc_weight: the same in translation (0 unless the head has CTC).
-        length_bonus, st_length_bonus: added per token.
-        maxlenratio: longest hypothesis in tokens per encoder frame; 0: as many as frames.
-        minlenratio: shortest one.
-        normalize_length: compare hypotheses by score per token.
-    """
-
-    beam_size: int = 5
-    ctc_weight: float | None = None
-    st_ctc_weight: float = 0.0
-    length_bonus: float = 0.0
-    st_length_bonus: float = 0.0
-    maxlenratio: float = 0.0
-    minlenratio: float = 0.0
-    normalize_length: bool = False
-
-    @classmethod
-    def from_dict(cls, conf: dict[str, Any]) -> "SearchOptions":
-        """Options of a YAML.
-
-        Raises:
-            InferenceError: for an unknown key, with the known ones.
-        """
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(conf) - set(known))
-        if unknown:
-            raise InferenceError(
-                f"decoding options: unknown key {', '.join(unknown)}; known: {', '.join(known)}"
-            )
-        return cls(**conf)
 
 
 @dataclass(frozen=True)
@@ -89,6 +47,56 @@ def _is_special(token: str) -> bool:
     """Whether a token never stands in a text: `<blank>`, `<unk>`, `<fr>` of any language."""
     is_symbol = len(token) > 2 and token.startswith("<") and token.endswith(">")
     return is_symbol and token not in ("<space>", "<sos/eos>")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a file.
+
+    Raises:
+        InferenceError: if there is none, or it holds anything else.
+    """
+    if not path.is_file():
+        raise InferenceError(f"{path}: expected weights, found no file; train first (stage 11)")
+    try:
+        state = safe_torch_load(path, map_location="cpu")
+    except (UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as err:
+        raise InferenceError(
+            f"{path}: expected weights that torch can read, found a damaged or foreign file "
+            f"({' '.join(str(err).split())[:120]}); copy it again, or average again (stage 11)"
+        ) from err
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        found = f"keys {', '.join(map(str, state))}" if isinstance(state, dict) else type(state)
+        raise InferenceError(
+            f"{path}: expected the weights of a model, found {found}; a checkpoint of training is "
+            "not decoded: choose a file such as valid.loss.ave.pth"
+        )
+    return state
+
+
+def _load_weights(model: torch.nn.Module, state: dict[str, Tensor], expected: str) -> None:
+    """Load weights, all of them: ESPnet leaves a tensor that is missing random, in silence.
+
+    Raises:
+        InferenceError: listing how the weights differ from the model's.
+    """
+    own = model.state_dict()
+    differences = {
+        "missing": [name for name in own if name not in state],
+        "unknown": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
+            for name, tensor in own.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    found = [
+        f"{len(names)} {kind} (such as {names[0]})" for kind, names in differences.items() if names
+    ]
+    if found:
+        raise InferenceError(
+            f"{expected}, found {' and '.join(found)}; take both files from one experiment"
+        )
+    model.load_state_dict(state)
 
 
 class _ForbidTokens(BatchScorerInterface, torch.nn.Module):
@@ -120,7 +128,8 @@ class Speech2Text:
         options: of the search.
 
     Raises:
-        InferenceError: if weights and configuration do not belong together.
+        InferenceError: if a file is missing or damaged, or weights and configuration do not belong
+            together.
     """
 
     def __init__(
@@ -131,16 +140,10 @@ class Speech2Text:
         dtype: str = "float32",
         options: SearchOptions | None = None,
     ) -> None:
+        read_train_config(Path(train_config))
+        state = _read_weights(Path(model_file))
         model, args = ObjSoupTask.build_model_from_file(train_config, None, "cpu")
-        state = safe_torch_load(model_file, map_location="cpu")
-        # ESPnet loads with strict=False: a missing tensor would be random in silence.
-        wrong = model.load_state_dict(state, strict=False)
-        if wrong.missing_keys or wrong.unexpected_keys:
-            raise InferenceError(
-                f"{model_file}: expected the weights of {train_config}, found "
-                f"{len(wrong.missing_keys)} missing (such as {wrong.missing_keys[:1]}) and "
-                f"{len(wrong.unexpected_keys)} unknown (such as {wrong.unexpected_keys[:1]})"
-            )
+        _load_weights(model, state, f"{model_file}: expected the weights of {train_config}")
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
         self.model = model.to(self.device, self.dtype).eval()
@@ -205,12 +208,18 @@ class Speech2Text:
             nbest: number of hypotheses.
 
         Returns:
-            Per utterance its best hypotheses.
+            Per utterance its best hypotheses: at least one (an empty one if the search ended
+            without any), and no more than the beam ended with.
 
         Raises:
-            InferenceError: for a task that the model has no head for.
+            InferenceError: for a task that the model has no head for, or more hypotheses than the
+                beam holds.
         """
         head = self._head(task)
+        if nbest > self.options.beam_size:
+            raise InferenceError(
+                f"nbest: expected at most beam_size {self.options.beam_size}, found {nbest}"
+            )
         if head.decoder is None:
             return [[result] for result in self.greedy_ctc(h, lengths, task)]
         prompts = [
@@ -231,6 +240,7 @@ class Speech2Text:
                 self._result(hypothesis.yseq.tolist()[skip:], float(hypothesis.score))
                 for hypothesis in of_utterance[:nbest]
             ]
+            or [Result("", [], [], 0.0)]
             for of_utterance in hypotheses
         ]
 

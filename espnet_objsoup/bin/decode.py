@@ -2,25 +2,17 @@
 """Stage 12: recognise and translate the utterances of a data directory."""
 
 import argparse
-import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import soundfile
-import yaml
-from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
-from espnet_objsoup.data.datadir import NO_VALUE, DataDir, read, write_table
+from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.decoding.jobs import decode_here, decode_in_jobs, visible_devices
+from espnet_objsoup.decoding.options import DecodeOptions, InferenceError, read_train_config
+from espnet_objsoup.decoding.worker import Request, tasks_of
 
-FILES = ("text", "token", "token_int", "score")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -30,203 +22,82 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_file", type=Path, required=True, help="exp/T/....pth")
     parser.add_argument("--data_dir", type=Path, required=True, help="dump directory")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--config", type=Path, help="YAML: options of the search; ctc_greedy")
+    parser.add_argument(
+        "--config", type=Path, help="YAML: options of the search; nbest; ctc_greedy"
+    )
+    parser.add_argument(
+        "--nbest", type=positive_int, help="hypotheses written per utterance; wins over the YAML"
+    )
     parser.add_argument("--batch_size", type=positive_int, default=20, help="utterances at once")
     parser.add_argument("--nj", type=positive_int, default=1, help="processes, 1 GB each")
-    parser.add_argument("--ngpu", type=int, default=0, choices=(0, 1))
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--share", default=None, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--ngpu", type=int, default=0, choices=(0, 1), help="GPUs per process; jobs take turns"
+    )
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     return parser
 
 
-@dataclass
-class Output:
-    """Hypotheses by directory (`asr`, `st`, `asr_ctc`), file and utterance."""
-
-    tables: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    audio_s: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, directory: str, utterance: str, result: Any) -> None:
-        """Add one hypothesis; an empty one is written as it is."""
-        tables = self.tables.setdefault(directory, {name: {} for name in FILES})
-        tables["text"][utterance] = result.text
-        tables["token"][utterance] = " ".join(result.tokens)
-        tables["token_int"][utterance] = " ".join(map(str, result.token_ids))
-        tables["score"][utterance] = f"{result.score:.4f}"
-
-    def merge(self, other: "Output") -> None:
-        """Add all of another share; shares run side by side."""
-        for directory, tables in other.tables.items():
-            own = self.tables.setdefault(directory, {name: {} for name in FILES})
-            for name, table in tables.items():
-                own[name].update(table)
-        self.audio_s += other.audio_s
-        self.seconds = max(self.seconds, other.seconds)
-
-    def write(self, directory: Path) -> None:
-        """Write `<directory>/<task>/{text,token,token_int,score}`, whole or not at all."""
-        temporary = directory.with_name(f".{directory.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        for task, tables in self.tables.items():
-            (temporary / task).mkdir(parents=True)
-            for name, table in tables.items():
-                write_table(table, temporary / task / name)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(temporary, directory)
-
-
-def labelled(data: DataDir, utterance: str, task: str) -> bool:
-    """Whether the utterance has a reference for a task."""
-    return data.columns["text" if task == "asr" else "st_text"][utterance] != NO_VALUE
-
-
-def objective_of(data: DataDir, utterance: str, task: str) -> str:
-    """Name of the objective that an utterance belongs to in a task."""
-    lang = data.columns["utt2lang"][utterance]
-    return f"asr/{lang}" if task == "asr" else f"st/{lang}-{data.columns['utt2tgt'][utterance]}"
-
-
-def batches(data: DataDir, keys: Sequence[str], batch_size: int) -> Iterator[list[str]]:
-    """Utterances of similar length together, longest first so that memory fails early."""
-    samples = data.columns["utt2num_samples"]
-    ordered = sorted(keys, key=lambda key: (-int(samples[key]), key))
-    for i in range(0, len(ordered), batch_size):
-        yield ordered[i : i + batch_size]
-
-
-def decode(args: argparse.Namespace, data: DataDir, keys: Sequence[str]) -> Output:
-    """Decode utterances in this process.
+def selected(data: DataDir, train_config: Path, data_dir: Path) -> list[str]:
+    """Utterances that belong to an objective of the model.
 
     Raises:
-        ValueError: if the audio has another rate than the model's.
+        InferenceError: if the data are not formatted, or there is none.
     """
-    from espnet_objsoup.inference import SearchOptions, Speech2Text
-
-    conf = read_config(args.config)
-    ctc_greedy = conf.pop("ctc_greedy", False)
-    speech2text = Speech2Text(
-        args.train_config,
-        args.model_file,
-        device="cuda" if args.ngpu else "cpu",
-        dtype=args.dtype,
-        options=SearchOptions.from_dict(conf),
-    )
-    output = Output()
-    start = time.monotonic()
-    objectives = set(speech2text.model.objectives)
-    with tqdm(total=len(keys), desc=f"decode {args.data_dir.name}", unit="utt") as progress:
-        for batch in batches(data, keys, args.batch_size):
-            speeches = []
-            for key in batch:
-                samples, rate = soundfile.read(data.columns["wav.scp"][key], dtype="float32")
-                if rate != speech2text.sample_rate_hz:
-                    raise ValueError(
-                        f"{data.columns['wav.scp'][key]}: expected {speech2text.sample_rate_hz} "
-                        f"Hz as in training, found {rate}; run stage 3 with the model's --fs"
-                    )
-                speeches.append(samples)
-                output.audio_s += len(samples) / rate
-            h, lengths = speech2text.encode(speeches)
-            for task in speech2text.model.heads:
-                rows = [
-                    i
-                    for i, key in enumerate(batch)
-                    if labelled(data, key, task) and objective_of(data, key, task) in objectives
-                ]
-                if not rows:
-                    continue
-                langs = [data.columns["utt2lang"][batch[i]] for i in rows]
-                targets = [data.columns["utt2tgt"][batch[i]] for i in rows]
-                found = speech2text.search(h[rows], lengths[rows], task, langs, targets)
-                for i, (best, *_) in zip(rows, found, strict=True):
-                    output.add(task, batch[i], best)
-                if ctc_greedy and speech2text.model.heads[task].ctc is not None:
-                    greedy = speech2text.greedy_ctc(h[rows], lengths[rows], task)
-                    for i, result in zip(rows, greedy, strict=True):
-                        output.add(f"{task}_ctc", batch[i], result)
-            progress.update(len(batch))
-    output.seconds = time.monotonic() - start
-    return output
-
-
-def read_config(path: Path | None) -> dict[str, Any]:
-    """Options of a YAML.
-
-    Raises:
-        ValueError: if it is not a mapping.
-    """
-    if path is None:
-        return {}
-    conf = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if not isinstance(conf, dict):
-        raise ValueError(f"{path}: expected `option: value` lines, found {conf!r}")
-    return conf
-
-
-def decode_share(args: argparse.Namespace, data: DataDir) -> None:
-    """Decode one share and leave it as JSON for the process that started this one."""
-    share = Path(args.share)
-    output = decode(args, data, json.loads(share.read_text(encoding="utf-8")))
-    temporary = share.with_suffix(".tmp")
-    temporary.write_text(json.dumps(vars(output)), encoding="utf-8")
-    os.replace(temporary, share.with_suffix(".done"))
-
-
-def decode_parallel(argv: Sequence[str], args: argparse.Namespace, keys: list[str]) -> Output:
-    """Decode in `--nj` processes.
-
-    Raises:
-        RuntimeError: if one of them fails.
-    """
-    work = args.output_dir.with_name(f".{args.output_dir.name}.shares")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    processes = []
-    for job in range(args.nj):
-        share = work / f"{job}.json"
-        share.write_text(json.dumps(keys[job :: args.nj]), encoding="utf-8")
-        command = [sys.executable, "-m", "espnet_objsoup.bin.decode", *argv, "--share", str(share)]
-        processes.append((share, subprocess.Popen(command, env=environment)))
-    output = Output()
-    failed = []
-    for job, (share, process) in enumerate(processes):
-        if process.wait() != 0:
-            failed.append(f"{job} (exit status {process.returncode})")
-        else:
-            result = json.loads(share.with_suffix(".done").read_text(encoding="utf-8"))
-            output.merge(Output(**result))
-    if failed:
-        raise RuntimeError(f"decoding processes failed: {', '.join(failed)}; see messages above")
-    shutil.rmtree(work)
-    return output
+    if "utt2num_samples" not in data.columns or "segments" in data.columns:
+        raise InferenceError(
+            f"{data_dir}: expected formatted audio, found "
+            f"{'segments' if 'segments' in data.columns else 'no utt2num_samples'}; run stage 3"
+        )
+    objectives = read_train_config(train_config)["objectives"]
+    keys = [key for key in data.utterances if tasks_of(data, key, objectives)]
+    if not keys:
+        languages = sorted(set(data.columns["utt2lang"].values()))
+        raise InferenceError(
+            f"{data_dir}: expected utterances of {', '.join(objectives)}, found none with a "
+            f"reference (spoken languages: {', '.join(languages)}); check --data_dir and the model"
+        )
+    return keys
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     args = get_parser().parse_args(argv)
 
     def work() -> str:
+        options = DecodeOptions.from_yaml(args.config, args.nbest)
         data = read(args.data_dir)
-        if "utt2num_samples" not in data.columns:
-            raise ValueError(f"{args.data_dir}: utt2num_samples not found; run stage 3 first")
-        if args.share is not None:
-            decode_share(args, data)
-            return f"share {args.share}: done"
-        keys = data.utterances
-        args.nj = min(args.nj, len(keys))
-        output = decode_parallel(argv, args, keys) if args.nj > 1 else decode(args, data, keys)
-        if not output.tables:
-            raise ValueError(
-                f"{args.data_dir}: no utterance belongs to an objective of the model; check its "
-                "languages and labels"
+        keys = selected(data, args.train_config, args.data_dir)
+        if not args.model_file.is_file():
+            raise InferenceError(
+                f"{args.model_file}: expected weights, found no file; train first (stage 11) or "
+                "correct --model_file"
             )
-        output.write(args.output_dir)
-        counts = ", ".join(f"{task} {len(t['text'])}" for task, t in output.tables.items())
-        factor = output.seconds / output.audio_s
-        return f"{args.output_dir}: hypotheses {counts}; real-time factor {factor:.3f}"
+        devices = visible_devices() if args.ngpu else []
+        request = Request(
+            args.train_config, args.model_file, args.data_dir,
+            options, args.batch_size, "cuda" if devices else "cpu", args.dtype,
+        )  # fmt: skip
+        n_jobs = min(args.nj, len(keys))
+        if n_jobs == 1:
+            output = decode_here(request, data, keys, args.output_dir)
+        else:
+            output = decode_in_jobs(request, data, keys, args.output_dir, n_jobs, devices)
+        report = {
+            "model_file": str(args.model_file),
+            "nj": n_jobs,
+            "device": request.device,
+            "dtype": args.dtype,
+            "batch_size": args.batch_size,
+            "nbest": options.nbest,
+            "ctc_greedy": options.ctc_greedy,
+            **asdict(options.search),
+        }
+        output.write(args.output_dir, report)
+        counts = ", ".join(f"{task} {count}" for task, count in output.counts.items())
+        return (
+            f"{args.output_dir}: hypotheses {counts}; real-time factor "
+            f"{output.speed['rtf']:.4f}, {output.speed['utterances_per_second']:.1f} utterances/s"
+        )
 
     return run_command(work)
 

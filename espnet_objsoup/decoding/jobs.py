@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding in several processes.
+
+Each process is started as a command of its own: it needs its environment (threads, the GPU that it
+sees) before torch is imported, and its log must also hold what a crash in native code prints. What
+a pool of workers would add, moving work between them, is of no use here, because loading a model
+takes longer than the difference between two shares of equal duration.
+"""
+
+import hashlib
+import heapq
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from espnet_objsoup.bin.cli import run_command
+from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.decoding.options import InferenceError
+from espnet_objsoup.decoding.output import LOGS, Output
+from espnet_objsoup.decoding.worker import Request, decode
+
+_POLL_S = 0.2
+_LOG_LINES = 8
+_LOG_FORMAT = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
+
+
+def visible_devices() -> list[str]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        InferenceError: if there is none.
+    """
+    import torch  # 4 s, so only where a GPU is asked for
+
+    count = torch.cuda.device_count()
+    if count == 0:
+        reason = "this torch is built without CUDA" if torch.version.cuda is None else "no device"
+        raise InferenceError(
+            f"--ngpu 1: expected a GPU, found none ({reason}); decode with --ngpu 0"
+        )
+    named = [d.strip() for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d.strip()]
+    return named[:count] if named else [str(i) for i in range(count)]
+
+
+def assign_devices(devices: Sequence[str], n_jobs: int) -> list[str]:
+    """A GPU for every job, in turn."""
+    return [devices[job % len(devices)] for job in range(n_jobs)]
+
+
+def balance(durations: Mapping[str, int], n_jobs: int) -> list[list[str]]:
+    """Shares of nearly equal total duration: the longest utterance to the lightest share.
+
+    Args:
+        durations: utterance -> length.
+        n_jobs: number of shares, at most the number of utterances.
+    """
+    shares: list[list[str]] = [[] for _ in range(n_jobs)]
+    loads = [(0, job) for job in range(n_jobs)]
+    for key in sorted(durations, key=lambda key: (-durations[key], key)):
+        load, job = heapq.heappop(loads)
+        shares[job].append(key)
+        heapq.heappush(loads, (load + durations[key], job))
+    return shares
+
+
+def fingerprint(request: Request, data: DataDir, shares: Sequence[Sequence[str]]) -> str:
+    """Hash of all that the shares' results depend on."""
+    files = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in (request.train_config, request.model_file)
+    ]
+    content = [request.to_json(), files, data.columns, list(map(list, shares))]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process and its files; jobs are numbered from 1, as ESPnet numbers them.
+
+    Attributes:
+        number: of the job.
+        directory: where jobs keep their shares and results.
+        log: file of its messages.
+    """
+
+    number: int
+    directory: Path
+    log: Path
+
+    @property
+    def share(self) -> Path:
+        """Request and utterances."""
+        return self.directory / f"{self.number}.json"
+
+    @property
+    def result(self) -> Path:
+        """Hypotheses, there only when all are."""
+        return self.directory / f"{self.number}.done"
+
+    @property
+    def progress(self) -> Path:
+        """Number of utterances decoded so far."""
+        return self.directory / f"{self.number}.progress"
+
+    def decoded(self) -> int:
+        """Number of utterances decoded so far."""
+        try:
+            return int(self.progress.read_text(encoding="ascii") or 0)
+        except (OSError, ValueError):  # not there yet, or just being written
+            return 0
+
+
+def job_log(output_dir: Path, number: int) -> Path:
+    """Log of a job, as ESPnet names it."""
+    return output_dir / LOGS / f"objsoup_inference.{number}.log"
+
+
+def worker_command(share: Path) -> list[str]:
+    """Command that decodes a share."""
+    return [sys.executable, "-m", "espnet_objsoup.decoding.jobs", str(share)]
+
+
+def decode_here(request: Request, data: DataDir, keys: Sequence[str], output_dir: Path) -> Output:
+    """Decode in this process, with a log as the only job of a run has it."""
+    log = job_log(output_dir, 1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        _logging_to(log),
+        tqdm(total=len(keys), desc=f"decode {request.data_dir.name}", unit="utt") as bar,
+    ):
+        return decode(request, data, keys, bar.update)
+
+
+def decode_in_jobs(
+    request: Request,
+    data: DataDir,
+    keys: Sequence[str],
+    output_dir: Path,
+    n_jobs: int,
+    devices: Sequence[str] = (),
+    command: Callable[[Path], list[str]] = worker_command,
+) -> Output:
+    """Decode in several processes.
+
+    A run that failed can be repeated: shares that were finished with the same model, data and
+    options are kept.
+
+    Args:
+        request, data, keys: as for `decode`.
+        output_dir: of the split; logs are written to `logs/objsoup_inference.<job>.log`.
+        n_jobs: processes, at most the number of utterances.
+        devices: GPUs from `visible_devices`; empty: none.
+        command: makes a job's command line.
+
+    Raises:
+        RuntimeError: if a process fails, with its name and the end of its log.
+    """
+    durations = {key: int(data.columns["utt2num_samples"][key]) for key in keys}
+    shares = balance(durations, n_jobs)
+    jobs = _prepare(request, data, shares, output_dir)
+    waiting = [job for job in jobs if not job.result.exists()]
+    environments = _environments(n_jobs, devices)
+    with _children() as children:
+        for job in waiting:
+            log = open(job.log, "w", encoding="utf-8")  # noqa: SIM115, the child's until it ends
+            children[job] = subprocess.Popen(
+                command(job.share),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environments[job.number - 1],
+                start_new_session=True,  # Ctrl-C comes to this process only, which ends the others
+            )
+            log.close()
+        _watch(children, jobs, len(keys), request.data_dir.name)
+        failed = {job: child.returncode for job, child in children.items() if child.returncode}
+    if failed:
+        raise RuntimeError(_failure(failed, len(jobs)))
+    output = Output()
+    for job in jobs:
+        output.merge(Output(**json.loads(job.result.read_text(encoding="utf-8"))))
+    shutil.rmtree(jobs[0].directory)
+    return output
+
+
+def _prepare(
+    request: Request, data: DataDir, shares: Sequence[Sequence[str]], output_dir: Path
+) -> list[Job]:
+    """Write the shares, or keep those of an earlier run with the same fingerprint."""
+    directory = output_dir / ".jobs"
+    jobs = [Job(n + 1, directory, job_log(output_dir, n + 1)) for n in range(len(shares))]
+    mark, value = directory / "fingerprint", fingerprint(request, data, shares)
+    jobs[0].log.parent.mkdir(parents=True, exist_ok=True)
+    if mark.exists() and mark.read_text(encoding="ascii") == value:
+        done = [job.number for job in jobs if job.result.exists()]
+        if done:
+            print(f"finished jobs of an earlier run are kept: {', '.join(map(str, done))}")
+        return jobs
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for job, keys in zip(jobs, shares, strict=True):
+        content = {"request": request.to_json(), "keys": list(keys)}
+        job.share.write_text(json.dumps(content), encoding="utf-8")
+    for old in jobs[0].log.parent.glob("objsoup_inference.*.log"):
+        old.unlink()
+    mark.write_text(value, encoding="ascii")
+    return jobs
+
+
+def _environments(n_jobs: int, devices: Sequence[str]) -> list[dict[str, str]]:
+    """Environment of every job: its share of the cores, and its GPU."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // n_jobs))
+    base = {**os.environ}
+    base.setdefault("OMP_NUM_THREADS", threads)
+    base.setdefault("MKL_NUM_THREADS", base["OMP_NUM_THREADS"])
+    if not devices:
+        return [base] * n_jobs
+    return [{**base, "CUDA_VISIBLE_DEVICES": d} for d in assign_devices(devices, n_jobs)]
+
+
+@contextmanager
+def _children() -> Iterator[dict[Job, subprocess.Popen]]:
+    """Processes that do not outlive the block, whatever ends it."""
+    children: dict[Job, subprocess.Popen] = {}
+    with _terminated_as_interrupted():
+        try:
+            yield children
+        finally:
+            alive = [child for child in children.values() if child.poll() is None]
+            for child in alive:
+                child.terminate()
+            for child in alive:
+                try:
+                    child.wait(timeout=5)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the block as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever owns it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _watch(
+    children: Mapping[Job, subprocess.Popen], jobs: Sequence[Job], total: int, name: str
+) -> None:
+    """Wait for all processes, with one bar for all utterances."""
+    with tqdm(total=total, desc=f"decode {name} ({len(jobs)} jobs)", unit="utt") as bar:
+        while True:
+            running = any(child.poll() is None for child in children.values())
+            bar.update(sum(job.decoded() for job in jobs) - bar.n)
+            if not running:
+                return
+            time.sleep(_POLL_S)
+
+
+def _failure(failed: Mapping[Job, int], n_jobs: int) -> str:
+    """What went wrong: every failed job, and how the first one's log ends."""
+    first = min(failed, key=lambda job: job.number)
+    lines = first.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    shown = errors[-1:] or lines[-_LOG_LINES:]
+    names = ", ".join(
+        f"{job.number} (killed by signal {-status})" if status < 0 else str(job.number)
+        for job, status in failed.items()
+    )
+    kept = n_jobs - len(failed)
+    others = f" (results of the other {kept} are kept for the next run)" if kept else ""
+    return (
+        f"decoding: {len(failed)} of {n_jobs} jobs failed: {names}{others}. {first.log} ends:\n"
+        + "\n".join(f"  {line}" for line in shown)
+    )
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    with _verbose(handler):
+        yield
+    handler.close()
+
+
+@contextmanager
+def _verbose(handler: logging.Handler) -> Iterator[None]:
+    """Our own messages to a handler; the search's, several per utterance, only as warnings."""
+    root, search = logging.getLogger(), logging.getLogger("espnet2.legacy.nets")
+    levels = root.level, search.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    search.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        search.setLevel(levels[1])
+
+
+def run_share(share: Path) -> str:
+    """Decode the share of one job; the result is there when all of it is."""
+    content = json.loads(share.read_text(encoding="utf-8"))
+    request, keys = Request.from_json(content["request"]), content["keys"]
+    job = Job(int(share.stem), share.parent, share)
+    parent = os.getppid()
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        job.progress.write_text(str(done), encoding="ascii")
+        if os.getppid() != parent:
+            raise RuntimeError("the process that started this one is gone")
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    with _verbose(handler):
+        output = decode(request, read(request.data_dir), keys, report)
+    temporary = job.result.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(output)), encoding="utf-8")
+    os.replace(temporary, job.result)
+    return f"job {job.number}: {len(keys)} utterances"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: run_share(Path(sys.argv[1]))))

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from espnet_objsoup.data.datadir import DataDir
+from espnet_objsoup.decoding import jobs
+from espnet_objsoup.decoding.options import DecodeOptions, SearchOptions
+from espnet_objsoup.decoding.worker import Request, batches
+
+from ..data.factory import make_data
+
+# Stands for the worker: it takes its share and writes a text, without loading a model.
+WORKER = """
+import json, pathlib, sys, time
+share = pathlib.Path(sys.argv[1])
+keys = json.loads(share.read_text())["keys"]
+{body}
+share.with_suffix(".progress").write_text(str(len(keys)))
+table = {{key: "t" for key in keys}}
+tables = {{"asr": dict.fromkeys(("text", "token", "token_int", "score"), table)}}
+speed = {{"utterances": len(keys), "audio_s": 2.0, "seconds": 3.0, "wall_s": 3.0}}
+content = {{"tables": tables, **speed}}
+share.with_suffix(".done").write_text(json.dumps(content))
+print("done", flush=True)
+"""
+FAIL_SECOND = 'if share.stem == "2": print("some help"); sys.exit("error: no such thing")'
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    for name in ("config.yaml", "model.pth"):
+        (tmp_path / name).write_text("x")
+    return Request(tmp_path / "config.yaml", tmp_path / "model.pth", tmp_path / "test")
+
+
+@pytest.fixture
+def data() -> DataDir:
+    data = make_data()
+    data.columns["utt2num_samples"] = {"en-c-u3": "30", "fr-a-u1": "10", "fr-b-u2": "20"}
+    return data
+
+
+def run(request: Request, data: DataDir, output_dir: Path, body: str = "") -> jobs.Output:
+    def command(share: Path) -> list[str]:
+        return [sys.executable, "-c", WORKER.format(body=body), str(share)]
+
+    return jobs.decode_in_jobs(request, data, data.utterances, output_dir, 2, command=command)
+
+
+def test_shares_are_balanced_and_complete() -> None:
+    durations = {f"u{i}": 1 + i * i % 37 for i in range(50)}
+    shares = jobs.balance(durations, 4)
+    assert sorted(key for share in shares for key in share) == sorted(durations)
+    loads = [sum(durations[key] for key in share) for share in shares]
+    assert max(loads) - min(loads) <= max(durations.values())
+    assert max(loads) < 1.1 * sum(loads) / 4
+    assert all(jobs.balance({"a": 1, "b": 1}, 2))
+
+
+def test_batches_hold_every_utterance_once_by_length(data: DataDir) -> None:
+    found = list(batches(data, data.utterances, 2))
+    assert found == [["en-c-u3", "fr-b-u2"], ["fr-a-u1"]]
+
+
+def test_devices_take_turns() -> None:
+    assert jobs.assign_devices(["0", "3"], 5) == ["0", "3", "0", "3", "0"]
+    assert jobs.assign_devices(["GPU-a"], 2) == ["GPU-a", "GPU-a"]
+    found = jobs._environments(3, ["0", "3"])
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["0", "3", "0"]
+
+
+def test_visible_devices_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
+    assert jobs.visible_devices() == ["4", "6"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert jobs.visible_devices() == ["0", "1"]
+
+
+def test_results_of_all_jobs_come_together(
+    request_: Request, data: DataDir, tmp_path: Path
+) -> None:
+    output = run(request_, data, tmp_path / "out")
+    assert set(output.tables["asr"]["text"]) == set(data.utterances)
+    # Both processes spent 3 s on 2 s of audio: that is the factor of one process.
+    assert output.speed["rtf"] == 1.5
+    assert output.speed["utterances_per_second"] == 1.0
+    assert (tmp_path / "out/logs/objsoup_inference.2.log").read_text() == "done\n"
+
+
+def test_failed_job_is_named_and_finished_ones_are_kept(
+    request_: Request, data: DataDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run(request_, data, tmp_path / "out", FAIL_SECOND)
+    message = str(caught.value)
+    assert "1 of 2 jobs failed: 2 (results of the other 1 are kept" in message
+    assert "objsoup_inference.2.log ends:\n  error: no such thing" in message
+    count = f"open({str(tmp_path / 'count')!r}, 'a').write(share.stem)"
+    output = run(request_, data, tmp_path / "out", count)
+    assert "jobs of an earlier run are kept: 1" in capsys.readouterr().out
+    assert (tmp_path / "count").read_text() == "2"
+    assert set(output.tables["asr"]["text"]) == set(data.utterances)
+
+
+def test_other_options_or_weights_start_afresh(
+    request_: Request, data: DataDir, tmp_path: Path
+) -> None:
+    for change in ("options", "weights"):
+        with pytest.raises(RuntimeError):
+            run(request_, data, tmp_path / "out", FAIL_SECOND)
+        other = request_
+        if change == "options":
+            other = Request(
+                request_.train_config, request_.model_file, request_.data_dir,
+                DecodeOptions(SearchOptions(beam_size=9)),
+            )  # fmt: skip
+        else:
+            request_.model_file.write_text("other")
+        count = tmp_path / f"count_{change}"
+        run(other, data, tmp_path / "out", f"open({str(count)!r}, 'a').write(share.stem)")
+        assert sorted(count.read_text()) == ["1", "2"]
+
+
+def test_job_that_was_killed(request_: Request, data: DataDir, tmp_path: Path) -> None:
+    body = 'import os; print("last words", flush=True); os.kill(os.getpid(), 9)'
+    with pytest.raises(RuntimeError, match=r"1 \(killed by signal 9\)[\s\S]*last words"):
+        run(request_, data, tmp_path / "out", body)
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_all_jobs(
+    request_: Request, data: DataDir, tmp_path: Path, signal_: int
+) -> None:
+    body = (
+        f"import os; pathlib.Path({str(tmp_path)!r}, share.stem).write_text(str(os.getpid())); "
+        "time.sleep(60)"
+    )
+
+    def interrupt() -> None:
+        while not all((tmp_path / n).exists() for n in "12"):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal_)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(request_, data, tmp_path / "out", body)
+    thread.join()
+    for number in "12":
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / number).read_text()), 0)
+
+
+def test_request_survives_json(request_: Request) -> None:
+    options = DecodeOptions(SearchOptions(beam_size=4, ctc_weight=0.2), 3, True)
+    full = Request(
+        request_.train_config, request_.model_file, request_.data_dir, options, 7, "cuda", "float64"
+    )
+    assert Request.from_json(json.loads(json.dumps(full.to_json()))) == full
+
+
+def test_options_and_jobs_import_no_torch() -> None:
+    code = "import espnet_objsoup.bin.decode, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
