@@ -1,7 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of objectives, globs over them and fixed weights. Imports neither torch nor espnet2."""
+"""Objectives and the soups made of them. Imports neither torch nor espnet2."""
 
+from espnet_objsoup.objectives.levels import LevelSpec, resolve_levels
+from espnet_objsoup.objectives.options import SoupConfError
+from espnet_objsoup.objectives.recipes import RECIPES
+from espnet_objsoup.objectives.soup_conf import SOUP_KEYS, check_soup_conf
 from espnet_objsoup.objectives.spec import ObjectiveError, ObjectiveSpec, match
 from espnet_objsoup.objectives.static_weights import resolve_weights
+from espnet_objsoup.objectives.table import level_coefficients, soup_table
+from espnet_objsoup.objectives.weighting_table import REFUSED, WEIGHTINGS
 
-__all__ = ["ObjectiveError", "ObjectiveSpec", "match", "resolve_weights"]
+__all__ = [
+    "RECIPES",
+    "REFUSED",
+    "SOUP_KEYS",
+    "WEIGHTINGS",
+    "LevelSpec",
+    "ObjectiveError",
+    "ObjectiveSpec",
+    "SoupConfError",
+    "check_soup_conf",
+    "level_coefficients",
+    "match",
+    "resolve_levels",
+    "resolve_weights",
+    "soup_table",
+]
