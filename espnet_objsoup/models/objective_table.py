@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from espnet_objsoup.objectives import ObjectiveSpec
+
 TASK_TEXT = {"asr": "text", "st": "st_text"}
 
 
@@ -13,8 +15,8 @@ class ObjectiveTable(nn.Module):
     """Maps (task, language, target language) to an objective, on the model's device.
 
     Args:
-        objectives: names `asr/<lang>` or `st/<lang>-<target>`; their order is the order of all
-            per-objective results.
+        objectives: names `asr/<lang>`, `st/<lang>-<target>` or `ssl`; their order is the order of
+            all per-objective results.
         languages: codes that batches index.
         weights: objective -> weight (1 where not given).
 
@@ -35,27 +37,35 @@ class ObjectiveTable(nn.Module):
         # One more row and column, addressed by -1: utterances without a language.
         asr = torch.full((n + 1,), -1, dtype=torch.long)
         st = torch.full((n + 1, n + 1), -1, dtype=torch.long)
+        self.ssl_index: int | None = None
         for k, name in enumerate(self.objectives):
-            task, spec = name.split("/", 1)
-            try:
-                codes = [languages.index(code) for code in spec.split("-")]
-            except ValueError as err:
-                raise ValueError(
-                    f"objective {name}: expected languages among {list(languages)}"
-                ) from err
-            if task == "asr" and len(codes) == 1:
-                asr[codes[0]] = k
-            elif task == "st" and len(codes) == 2:
-                st[codes[0], codes[1]] = k
+            spec = ObjectiveSpec.parse(name)
+            codes = [code for code in (spec.lang, spec.target_lang) if code is not None]
+            if not set(codes) <= set(languages):
+                raise ValueError(f"objective {name}: expected languages among {list(languages)}")
+            indices = tuple(list(languages).index(code) for code in codes)
+            if spec.task == "asr":
+                asr[indices] = k
+            elif spec.task == "st":
+                st[indices] = k
             else:
-                raise ValueError(f"objective: expected asr/<lang> or st/<src>-<tgt>, found {name}")
+                self.ssl_index = k
         self.register_buffer("asr", asr, persistent=False)
         self.register_buffer("st", st, persistent=False)
         values = torch.tensor([float(weights.get(name, 1.0)) for name in self.objectives])
         self.register_buffer("weights", values, persistent=False)
 
-    def index(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Per task (B,) index of the objective, -1 where the label or the objective is missing."""
+    def index(self, batch: Mapping[str, Tensor], usable: Tensor | None = None) -> dict[str, Tensor]:
+        """Which objective every utterance belongs to.
+
+        Args:
+            batch: `lang` (B, 1), lengths of labels, `tgt_lang` (B, 1) if there are translations.
+            usable: (B,) bool, utterances that take part in `ssl`; labels do not matter there.
+
+        Returns:
+            Per task (B,) index, -1 where the label or the objective is missing; `ssl` only if
+            `usable` is given and it is an objective.
+        """
         lang = batch["lang"][:, 0]
         none = torch.full_like(lang, -1)
         found = {"asr": self.asr[lang], "st": none}
@@ -65,6 +75,8 @@ class ObjectiveTable(nn.Module):
         for task, text in TASK_TEXT.items():
             lengths = batch.get(f"{text}_lengths")
             result[task] = none if lengths is None else torch.where(lengths > 0, found[task], -1)
+        if usable is not None and self.ssl_index is not None:
+            result["ssl"] = torch.where(usable, self.ssl_index, -1)
         return result
 
     def reduce(

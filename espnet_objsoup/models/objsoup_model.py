@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multilingual recognition and translation with one shared encoder.
 
-Shapes use B utterances, N samples, T frames, L tokens, D features, K objectives.
+Shapes use B utterances, N samples, T frames, L tokens, F front-end and D encoder features, K
+objectives.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
@@ -16,14 +18,16 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor, nn
 
+from espnet_objsoup.models.feature_lengths import feature_lengths
 from espnet_objsoup.models.objective_table import ObjectiveTable
+from espnet_objsoup.models.ssl import AbsSSLHead
 from espnet_objsoup.models.task_head import HeadOutput, TaskHead
 
 Batch = Mapping[str, Tensor]
 
 
 class ESPnetObjSoupModel(AbsESPnetModel):
-    """Shared encoder, one head for recognition and one for translation.
+    """Shared encoder, one head for recognition and one for translation, one without labels.
 
     A batch holds
         speech (B, N) float, speech_lengths (B,);
@@ -31,17 +35,22 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         st_text (B, L) translation ids likewise, st_text_lengths (B,), 0 = no translation;
         lang (B, 1) spoken language and tgt_lang (B, 1) language of the translation, as indices
         into `languages`, -1 = none.
-    Keys of a task that is not in the data may be missing.
+    Keys of a task that is not in the data may be missing. Utterances with neither label take part
+    in `ssl` only.
 
     Args:
         token_list: tokens, `<blank>` first and `<sos/eos>` last, with a symbol `<xx>` per language.
         languages: language codes, in the order that batches index.
-        objectives: objective names such as `asr/fr` and `st/fr-en`.
+        objectives: objective names such as `asr/fr`, `st/fr-en` and `ssl`.
         frontend, specaug, normalize, preencoder: ESPnet modules or None.
         encoder: ESPnet encoder; its output is shared by all objectives.
         asr_head, st_head: heads, or None where no objective needs one.
         objective_weights: objective -> weight in `loss`, which is what ESPnet's own trainer
             minimises and what validation reports (1 where not given).
+        ssl_head: self-supervised head; given if and only if `ssl` is an objective.
+
+    Raises:
+        ValueError: if objectives, token list and heads contradict each other.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         asr_head: TaskHead | None,
         st_head: TaskHead | None,
         objective_weights: Mapping[str, float] | None = None,
+        ssl_head: AbsSSLHead | None = None,
     ) -> None:
         super().__init__()
         self.token_list = list(token_list)
@@ -71,7 +81,13 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         self.encoder = encoder
         self.asr_head = asr_head
         self.st_head = st_head
+        self.ssl_head = ssl_head
         self.table = ObjectiveTable(objectives, self.languages, objective_weights or {})
+        if (ssl_head is not None) != (self.table.ssl_index is not None):
+            raise ValueError(
+                f"expected an ssl_head if and only if ssl is an objective, found "
+                f"{'one' if ssl_head is not None else 'none'} and objectives {list(objectives)}"
+            )
         self._register_language_symbols()
 
     def _register_language_symbols(self) -> None:
@@ -94,11 +110,11 @@ class ESPnetObjSoupModel(AbsESPnetModel):
     @property
     def loss_mode(self) -> str:
         """`token` or `espnet`: how the heads normalise their losses."""
-        return next(iter(self.heads.values())).loss_mode
+        return next((head.loss_mode for head in self.heads.values()), "token")
 
     @property
     def heads(self) -> dict[str, TaskHead]:
-        """Heads that exist, by task."""
+        """Supervised heads that exist, by task."""
         heads = {"asr": self.asr_head, "st": self.st_head}
         return {task: head for task, head in heads.items() if head is not None}
 
@@ -108,9 +124,47 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         Returns:
             h (B, T, D) and its lengths (B,) in frames.
         """
-        features, lengths = self._features(batch["speech"], batch["speech_lengths"])
+        return self.encode_features(*self.features(batch))
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Front-end features (B, T, F) before normalisation, and their lengths (B,)."""
+        return self._features(batch["speech"], batch["speech_lengths"])
+
+    def encode_features(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder output for the supervised heads; may change `features` in place.
+
+        Args:
+            features, lengths: of `features`.
+
+        Returns:
+            h (B, T, D) and its lengths (B,).
+        """
         if self.specaug is not None and self.training:
             features, lengths = self.specaug(features, lengths)
+        return self._encode_augmented(features, lengths)
+
+    def encode_ssl(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Second encoder pass, on what `ssl_head` lets the encoder see; without SpecAugment.
+
+        Args:
+            features, lengths: of `features`; to be called before `encode_features`.
+
+        Returns:
+            h (B, T, D), its lengths (B,), and the context that `ssl_head.losses` needs.
+
+        Raises:
+            ValueError: if the model has no self-supervised objective.
+        """
+        if self.ssl_head is None:
+            raise ValueError(
+                f"expected a self-supervised objective, found objectives "
+                f"{', '.join(self.objectives)}; set ssl: cpc or ssl: best_rq in the configuration"
+            )
+        inputs = self.ssl_head.prepare(features, lengths)
+        h, lengths = self._encode_augmented(inputs.features, inputs.lengths)
+        return h, lengths, inputs.context
+
+    def _encode_augmented(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalize is not None:
             features, lengths = self.normalize(features, lengths)
         if self.preencoder is not None:
@@ -147,18 +201,25 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         return torch.stack([torch.full_like(columns[0], self.sos), *columns], dim=1)
 
     def objective_index(self, batch: Batch) -> dict[str, Tensor]:
-        """Per task (B,) index into `objectives`; -1 where the utterance has no label for it."""
-        return self.table.index(batch)
+        """Per task (B,) index into `objectives`, known before any pass.
+
+        Returns:
+            -1 where the utterance has no label for `asr` or `st`, or is too short for `ssl`.
+        """
+        if self.ssl_head is None:
+            return self.table.index(batch)
+        lengths = feature_lengths(self.frontend, batch["speech"], batch["speech_lengths"])
+        return self.table.index(batch, self.ssl_head.usable(lengths))
 
     def label_masks(self, batch: Batch) -> dict[str, Tensor]:
-        """Per task (B,) bool: the utterance has a label that belongs to an objective."""
+        """Per task (B,) bool: the utterance takes part in an objective."""
         return {task: index >= 0 for task, index in self.objective_index(batch).items()}
 
     def head_outputs(self, h: Tensor, lengths: Tensor, batch: Batch) -> dict[str, HeadOutput]:
-        """Outputs of every head, rows without a label being zero."""
-        masks = self.label_masks(batch)
+        """Outputs of every supervised head, rows without a label being zero."""
+        index = self.table.index(batch)
         return {
-            task: self._head_output(task, head, h, lengths, batch, masks[task])
+            task: self._head_output(task, head, h, lengths, batch, index[task] >= 0)
             for task, head in self.heads.items()
         }
 
@@ -170,7 +231,8 @@ class ESPnetObjSoupModel(AbsESPnetModel):
             empty = HeadOutput.empty(h)
             if not torch.is_grad_enabled():
                 return empty
-            linked = empty.losses + head.zero_loss()
+            # The encoder too: no other task may have a label in this process's batch.
+            linked = empty.losses + head.zero_loss() + h.reshape(-1)[0] * 0.0
             return HeadOutput(linked, empty.correct_tokens, empty.target_tokens, mask)
         name = "text" if task == "asr" else "st_text"
         target_lengths = batch[f"{name}_lengths"][rows]
@@ -180,7 +242,7 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         return selected.scatter(rows, h.size(0))
 
     def head_losses(self, h: Tensor, lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Per task the loss of each utterance.
+        """Per supervised task the loss of each utterance.
 
         Args:
             h: (B, T, D) output of `encode`.
@@ -203,8 +265,14 @@ class ESPnetObjSoupModel(AbsESPnetModel):
             `losses`, `counts`: objective -> mean loss over its utterances (0 if absent) and number
             of its utterances, for every objective in a fixed order.
         """
-        h, lengths = self.encode(batch)
-        return self.batch_result(self.head_outputs(h, lengths, batch), batch)
+        features, n_frames = self.features(batch)
+        # Before the supervised pass, which normalises the features in place.
+        ssl = None if self.ssl_head is None else self.encode_ssl(features, n_frames)
+        h, lengths = self.encode_features(features, n_frames)
+        outputs = self.head_outputs(h, lengths, batch)
+        if ssl is not None:
+            outputs["ssl"] = self.ssl_head.outputs(*ssl)
+        return self.batch_result(outputs, batch)
 
     def batch_result(
         self, outputs: Mapping[str, HeadOutput], batch: Batch
@@ -241,16 +309,19 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         for task, output in outputs.items():
             rows = index[task] >= 0
             stats[f"loss_{task}"] = output.losses.detach().sum() / rows.sum()
-            if self.heads[task].decoder is not None:
+            if self._has_accuracy(task):
                 stats[f"acc_{task}"] = output.correct_tokens.sum() / output.target_tokens.sum()
-            if self.heads[task].ctc is not None:
+            if task in self.heads and self.heads[task].ctc is not None:
                 stats[f"infeasible_ctc_{task}"] = output.infeasible_ctc.sum() / rows.sum()
         for k, objective in enumerate(self.objectives):
             key = objective.replace("/", "_").replace("-", "_")
             stats[f"loss_{key}"] = present[k]
-            if self.heads[objective.split("/")[0]].decoder is not None:
+            if self._has_accuracy(objective.split("/")[0]):
                 stats[f"acc_{key}"] = accuracies[k]
         return stats
+
+    def _has_accuracy(self, task: str) -> bool:
+        return task == "ssl" or self.heads[task].decoder is not None
 
     def collect_feats(
         self, speech: Tensor, speech_lengths: Tensor, **_: Tensor
@@ -262,5 +333,6 @@ class ESPnetObjSoupModel(AbsESPnetModel):
 
 def shared_parameters(model: ESPnetObjSoupModel) -> list[nn.Parameter]:
     """Parameters before the heads: those on which objectives can conflict."""
-    heads = {id(p) for head in model.heads.values() for p in head.parameters()}
+    modules = [*model.heads.values(), *([] if model.ssl_head is None else [model.ssl_head])]
+    heads = {id(p) for head in modules for p in head.parameters()}
     return [p for p in model.parameters() if p.requires_grad and id(p) not in heads]

@@ -9,12 +9,15 @@ from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
+from espnet_objsoup.models.ssl import CPC, AbsSSLHead, BestRQ, Subsampling
 from espnet_objsoup.models.task_head import TaskHead
 
 LANGUAGES = ["de", "en", "fr"]
 OBJECTIVES = ["asr/de", "asr/en", "asr/fr", "st/de-en", "st/fr-en"]
 TOKENS = ["<blank>", "<unk>", "<de>", "<en>", "<fr>", *"abcdefghij", "<sos/eos>"]
 SIZE = 16
+N_MELS = 20
+CONV1D2 = Subsampling(factor=2, min_frames=5)
 
 
 def make_decoder() -> TransformerDecoder:
@@ -39,9 +42,9 @@ def make_model(
     shared_decoder: bool = False, ctc_weight: float = 0.3, loss_mode: str = "token", **options
 ) -> ESPnetObjSoupModel:
     torch.manual_seed(0)
-    frontend = DefaultFrontend(fs=16000, n_fft=512, win_length=400, hop_length=160, n_mels=20)
+    frontend = DefaultFrontend(fs=16000, n_fft=512, win_length=400, hop_length=160, n_mels=N_MELS)
     encoder = EBranchformerEncoder(
-        input_size=20,
+        input_size=N_MELS,
         output_size=SIZE,
         attention_heads=2,
         cgmlp_linear_units=32,
@@ -95,6 +98,18 @@ def make_batch(
     batch["lang"] = torch.tensor([[index[row[0]]] for row in rows])
     batch["tgt_lang"] = torch.tensor([[index[row[1]]] for row in rows])
     return batch
+
+
+def make_ssl_head(name: str, **conf) -> AbsSSLHead:
+    if name == "cpc":
+        return CPC(N_MELS, SIZE, CONV1D2, **{"n_steps": 3, "n_negatives": 5, **conf})
+    return BestRQ(N_MELS, SIZE, CONV1D2, **{"mask_frames": 8, "n_codes": 32, **conf})
+
+
+def make_ssl_model(name: str, **options) -> ESPnetObjSoupModel:
+    conf = options.pop("ssl_conf", {})
+    objectives = [*options.pop("objectives", OBJECTIVES), "ssl"]
+    return make_model(objectives=objectives, ssl_head=make_ssl_head(name, **conf), **options)
 
 
 MIXED = [("fr", "en", 3, 4), ("de", "en", 2, 2), ("en", None, 4, 0), ("fr", None, 2, 0)]
