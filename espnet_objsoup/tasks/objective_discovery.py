@@ -4,23 +4,57 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from espnet_objsoup.objectives import ObjectiveSpec
 from espnet_objsoup.train.preprocessor import NO_LABEL
+
+SSL = "ssl"
 
 
 def languages_of(objectives: Sequence[str]) -> list[str]:
     """Sorted language codes that the objectives name."""
-    return sorted({code for name in objectives for code in name.split("/", 1)[1].split("-")})
+    specs = [ObjectiveSpec.parse(name) for name in objectives]
+    codes = {code for spec in specs for code in (spec.lang, spec.target_lang)}
+    return sorted(code for code in codes if code is not None)
 
 
-def discover_objectives(data: Sequence[Sequence[str]]) -> list[str]:
-    """Objectives that have at least one labelled utterance.
+def with_self_supervision(objectives: Sequence[str] | None, ssl: str | None) -> list[str] | None:
+    """Check that objectives which were asked for agree with the option `ssl`.
+
+    Args:
+        objectives: value of `--objectives`; None or empty: those that the data holds.
+        ssl: value of `--ssl`.
+
+    Returns:
+        The objectives as they are.
+
+    Raises:
+        ValueError: if one asks for self-supervision and the other does not.
+    """
+    if not objectives:
+        return None
+    if SSL in objectives and ssl is None:
+        raise ValueError(
+            "objectives: ssl is listed, but the option ssl is none; choose ssl: cpc or "
+            "ssl: best_rq, or remove ssl from the objectives"
+        )
+    if SSL not in objectives and ssl is not None:
+        raise ValueError(
+            f"objectives: expected ssl among them because the option ssl is {ssl}, found "
+            f"{', '.join(objectives)}; add ssl to the objectives, or set ssl: none"
+        )
+    return list(objectives)
+
+
+def discover_objectives(data: Sequence[Sequence[str]], ssl: str | None = None) -> list[str]:
+    """Objectives that the training data can serve.
 
     Args:
         data: (path, name, type) triples of `--train_data_path_and_name_and_type`.
+        ssl: kind of self-supervision, which needs no label, or None.
 
     Returns:
-        Sorted names: `asr/<lang>` where `text` has a transcript, `st/<src>-<tgt>` where `st_text`
-        has a translation.
+        Sorted names, `asr/<lang>` where `text` has a transcript, `st/<src>-<tgt>` where `st_text`
+        has a translation; then `ssl` if it is wanted.
 
     Raises:
         ValueError: if there are none, or an input that is needed is missing.
@@ -44,12 +78,13 @@ def discover_objectives(data: Sequence[Sequence[str]]) -> list[str]:
                 source = _known(languages, utterance, paths["lang"])
                 target = _known(targets, utterance, paths["tgt_lang"])
                 counts[f"st/{source}-{target}"] += 1
-    if not counts:
+    if not counts and ssl is None:
         raise ValueError(
             f"training data: expected transcripts in text or translations in st_text, found only "
-            f"{NO_LABEL} in {', '.join(sorted(paths.values()))}"
+            f"{NO_LABEL} in {', '.join(sorted(paths.values()))}; for training without labels set "
+            "ssl: cpc or ssl: best_rq"
         )
-    return sorted(counts)
+    return [*sorted(counts), *([] if ssl is None else [SSL])]
 
 
 def _rows(path: str) -> Iterator[tuple[str, str]]:

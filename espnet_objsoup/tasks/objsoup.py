@@ -24,9 +24,14 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import int_or_none, str2bool, str_or_none
 
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
+from espnet_objsoup.models.ssl import CPC, AbsSSLHead, BestRQ, measure_subsampling
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.tasks.model_options import ModelOptions
-from espnet_objsoup.tasks.objective_discovery import discover_objectives, languages_of
+from espnet_objsoup.tasks.objective_discovery import (
+    discover_objectives,
+    languages_of,
+    with_self_supervision,
+)
 from espnet_objsoup.train.iterators import build_language_iter_factory
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import check_trainer_conf
@@ -53,6 +58,13 @@ asr_decoder_choices = ClassChoices(
 )
 st_decoder_choices = ClassChoices(
     "st_decoder", classes=dict(_decoders), type_check=AbsDecoder, default="transformer"
+)
+ssl_choices = ClassChoices(
+    "ssl",
+    classes={"cpc": CPC, "best_rq": BestRQ},
+    type_check=AbsSSLHead,
+    default=None,
+    optional=True,
 )
 preprocessor_choices = ClassChoices(
     "preprocessor",
@@ -85,6 +97,7 @@ class ObjSoupTask(AbsTask):
         encoder_choices,
         asr_decoder_choices,
         st_decoder_choices,
+        ssl_choices,
         preprocessor_choices,
         trainer_choices,
     ]
@@ -225,17 +238,17 @@ class ObjSoupTask(AbsTask):
         args.token_list = _token_list(args.token_list)
         objectives = _objectives(args)
         options = ModelOptions.from_dict(args.model_conf)
-        frontend, input_size = _build_frontend(args)
+        frontend, feature_size = _build_frontend(args)
         specaug = _build(specaug_choices, args.specaug, args.specaug_conf)
         normalize = _build(normalize_choices, args.normalize, args.normalize_conf)
         preencoder = _build(preencoder_choices, args.preencoder, args.preencoder_conf)
-        if preencoder is not None:
-            input_size = preencoder.output_size()
+        input_size = feature_size if preencoder is None else preencoder.output_size()
         _check_encoder_conf(args.encoder_conf)
         encoder = encoder_choices.get_class(args.encoder)(
             input_size=input_size, **args.encoder_conf
         )
         asr_head, st_head = _build_heads(args, options, objectives, encoder.output_size())
+        ssl_head = _build_ssl_head(args, feature_size, preencoder, encoder)
         model = ESPnetObjSoupModel(
             token_list=args.token_list,
             languages=languages_of(objectives),
@@ -248,6 +261,7 @@ class ObjSoupTask(AbsTask):
             asr_head=asr_head,
             st_head=st_head,
             objective_weights=options.resolve_weights(objectives),
+            ssl_head=ssl_head,
         )
         if args.init is not None:
             initialize(model, args.init)
@@ -269,8 +283,10 @@ def _token_list(value: str | list[str] | None) -> list[str]:
 
 def _objectives(args: argparse.Namespace) -> list[str]:
     """Objectives of the options, else of the training data; kept in `args` for config.yaml."""
+    ssl = getattr(args, "ssl", None)  # not in configurations of earlier versions
+    args.objectives = with_self_supervision(args.objectives, ssl)
     if not args.objectives:
-        args.objectives = discover_objectives(args.train_data_path_and_name_and_type)
+        args.objectives = discover_objectives(args.train_data_path_and_name_and_type, ssl)
         logging.info("Objectives found in the training data: %s", ", ".join(args.objectives))
     return list(args.objectives)
 
@@ -285,6 +301,27 @@ def _build_frontend(args: argparse.Namespace) -> tuple[torch.nn.Module | None, i
         return None, args.input_size
     frontend = frontend_choices.get_class(args.frontend)(**args.frontend_conf)
     return frontend, frontend.output_size()
+
+
+def _build_ssl_head(
+    args: argparse.Namespace,
+    feature_size: int,
+    preencoder: torch.nn.Module | None,
+    encoder: AbsEncoder,
+) -> AbsSSLHead | None:
+    name = getattr(args, "ssl", None)
+    if name is None:
+        return None
+    head_class = ssl_choices.get_class(name)
+    known = get_default_kwargs(head_class)
+    unknown = sorted(set(args.ssl_conf) - set(known))
+    if unknown:
+        raise ValueError(
+            f"ssl_conf: unknown key {', '.join(unknown)} for ssl: {name}; known keys: "
+            f"{', '.join(known)}"
+        )
+    subsampling = measure_subsampling(encoder, preencoder, feature_size)
+    return head_class(feature_size, encoder.output_size(), subsampling, **args.ssl_conf)
 
 
 def _check_encoder_conf(conf: dict) -> None:

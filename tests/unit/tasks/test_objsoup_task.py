@@ -5,7 +5,7 @@ import pytest
 import torch
 from espnet2.train.trainer import Trainer
 
-from espnet_objsoup.tasks.objsoup import ObjSoupTask
+from espnet_objsoup.tasks.objsoup import ObjSoupTask, ssl_choices
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import TrainerConfError
 
@@ -48,6 +48,17 @@ def test_recognition_alone_has_one_head(tmp_path: Path) -> None:
             "intermediate CTC",
         ),
         ({"model_conf": {"objective_weights": {"mt/*": 1.0}}}, "matches no objective"),
+        ({"ssl": "cpc"}, "add ssl to the objectives"),
+        ({"objectives": ["asr/fr", "ssl"]}, "the option ssl is none"),
+        (
+            {"ssl": "best_rq", "ssl_conf": {"n_steps": 3}, "objectives": ["ssl"]},
+            "ssl_conf: unknown key n_steps for ssl: best_rq; known keys: mask_probability",
+        ),
+        (
+            {"ssl": "cpc", "ssl_conf": {"n_steps": 0}, "objectives": ["ssl"]},
+            "ssl_conf.n_steps: expected an integer",
+        ),
+        ({"ssl": "wav2vec", "objectives": ["ssl"]}, "--ssl must be one of"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -90,6 +101,56 @@ def test_print_config_documents_the_trainer(monkeypatch: pytest.MonkeyPatch) -> 
     assert config["trainer"] == "objsoup"
     assert config["trainer_conf"]["recipe"] == "static"
     assert config["model_conf"]["asr_ctc_weight"] == 0.3
+
+
+@pytest.mark.parametrize(("name", "key"), [("cpc", "n_steps"), ("best_rq", "n_codes")])
+def test_print_config_documents_self_supervision(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "--print_config"])
+    assert ObjSoupTask.get_default_config()["ssl"] is None
+    monkeypatch.setattr("sys.argv", ["train", "--print_config", "--ssl", name])
+    assert key in ObjSoupTask.get_default_config()["ssl_conf"]
+
+
+@pytest.mark.parametrize("name", ["cpc", "best_rq"])
+def test_self_supervision_of_a_yaml(tmp_path: Path, name: str) -> None:
+    conf = {**CONFIG, "ssl": name, "objectives": [*OBJECTIVES, "ssl"], "ssl_conf": {"seed": 3}}
+    model = ObjSoupTask.build_model(parse(tmp_path, conf))
+    assert model.objectives == (*OBJECTIVES, "ssl")
+    assert model.languages == ["en", "fr"]
+    assert type(model.ssl_head) is ssl_choices.get_class(name)
+    assert model.ssl_head.seed == 3
+    assert model.ssl_head.subsampling.factor == 2
+    again = ObjSoupTask.build_model(parse(tmp_path, conf))
+    again.load_state_dict(model.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--ssl", "none")])
+def test_no_self_supervision_unless_asked_for(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    args = parse(tmp_path, CONFIG, *arguments)
+    assert ObjSoupTask.build_model(args).ssl_head is None
+    del args.ssl, args.ssl_conf  # config.yaml of an earlier version
+    assert ObjSoupTask.build_model(args).objectives == tuple(OBJECTIVES)
+
+
+def test_features_in_place_of_waveforms_and_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "utt2lang").write_text("a <na>\nb <na>\n")
+    conf = {**CONFIG, "ssl": "cpc", "objectives": None, "input_size": 12}
+    data = ("--train_data_path_and_name_and_type", f"{tmp_path}/utt2lang,lang,text")
+    args = parse(tmp_path, conf, *data)
+    model = ObjSoupTask.build_model(args)
+    assert args.objectives == ["ssl"]
+    assert model.heads == {}
+    preprocess = ObjSoupTask.build_preprocess_fn(args, train=True)
+    collate = ObjSoupTask.build_collate_fn(args, train=True)
+    rows = [(key, {"speech": torch.randn(n, 12).numpy(), "lang": "<na>"})
+            for key, n in (("a", 90), ("b", 50))]  # fmt: skip
+    keys, batch = collate([(key, preprocess(key, row)) for key, row in rows])
+    output = model(**batch, utt_id=keys)
+    assert int(output["counts"]["ssl"]) == 2
+    output["loss"].sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_preprocessor_turns_names_and_missing_labels_into_numbers(tmp_path: Path) -> None:
