@@ -88,7 +88,7 @@ def build_language_iter_factory(
         world_size,
         multiple=args.accum_grad,
     )
-    logging.info("Language sampler: %s", sampler.summary())
+    logging.info("%s\n%s", sampler, sampler.summary())
     return LanguageIterFactory(
         expected_counts=_expected_counts(sampler, paths, objectives),
         dataset=dataset,

@@ -114,17 +114,20 @@ class ObjSoupTrainer(AbsTrainer):
         state = context.options.state
         if getattr(context.module, "loss_mode", "token") == "espnet":
             state.add(reduced)
-            loss = (weights * sums).sum() / output["weight"].sum()
+            loss = (weights * sums).sum().reshape(1) / output["weight"].sum()
             stats = {**output["stats"], "loss_soup": loss.detach()}
             return cls.average(context, loss, stats, output["weight"])
         divisor = state.divisor(reduced, context.options.accum_grad).to(sums)
         state.add(reduced)
         loss = (weights * sums / divisor).sum()
-        stats = {**output["stats"], "loss_soup": loss.detach() * context.options.accum_grad}
-        _, stats, weight = cls.average(context, loss, stats, output["weight"])
+        _, stats, weight = cls.average(context, loss, output["stats"], output["weight"])
         # The divisor counts all ranks and micro-batches: sums over them are what is wanted.
-        world_size = torch.distributed.get_world_size() if context.distributed else 1
-        return loss * world_size, stats, weight
+        reported = loss.detach() * context.options.accum_grad
+        world_size = 1
+        if context.distributed:
+            world_size = torch.distributed.get_world_size()
+            torch.distributed.all_reduce(reported)
+        return loss * world_size, {**stats, "loss_soup": reported}, weight
 
     @classmethod
     def end_step(cls, context: EpochContext) -> None:

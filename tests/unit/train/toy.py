@@ -8,6 +8,7 @@ import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.schedulers.warmup_lr import WarmupLR
 from espnet2.tasks.abs_task import scheduler_classes
+from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
 from torch import Tensor
@@ -65,13 +66,9 @@ class ToyModel(AbsESPnetModel):
             counts[name] = rows.sum()
             losses[name] = (per_utterance * rows).sum() / counts[name].clamp(min=1)
         loss = per_utterance.mean()
-        return {
-            "loss": loss,
-            "stats": {"loss": loss.detach()},
-            "weight": torch.tensor(len(x)),
-            "losses": losses,
-            "counts": counts,
-        }
+        stats = {"loss": loss.detach()}
+        loss, stats, weight = force_gatherable((loss, stats, len(x)), loss.device)
+        return {"loss": loss, "stats": stats, "weight": weight, "losses": losses, "counts": counts}
 
     def collect_feats(self, **_: Tensor) -> dict[str, Tensor]:
         return {}

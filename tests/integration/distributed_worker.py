@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process of test_distributed.py: trains the toy model in several ways and saves parameters."""
+
+import sys
+from pathlib import Path
+
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.train.distributed_utils import DistributedOption
+from espnet2.train.trainer import Trainer
+from torch import distributed
+
+from espnet_objsoup.train.abs_trainer import AbsTrainer
+from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
+from tests.unit.train.toy import ToyData, ToyModel, parameters, run
+
+
+class Shard(AbsIterFactory):
+    """Every `world_size`-th row of each batch, or other objectives on every process."""
+
+    def __init__(self, rank: int, world_size: int, by_objective: bool = False) -> None:
+        self.data = ToyData(size=8)
+        self.rank, self.world_size, self.by_objective = rank, world_size, by_objective
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> list:
+        return [(self._ids(batch), self._cut(batch)) for _, batch in self.data.build_iter(epoch)]
+
+    def _rows(self, batch: dict) -> torch.Tensor:
+        n = len(batch["index"])
+        if self.by_objective:  # the first objective on process 0 only, the others elsewhere
+            first = batch["index"] == 0
+            return (first if self.rank == 0 else ~first).nonzero()[:, 0]
+        return torch.arange(self.rank, n, self.world_size)
+
+    def _ids(self, batch: dict) -> list[str]:
+        return [f"u{i}" for i in self._rows(batch).tolist()]
+
+    def _cut(self, batch: dict) -> dict:
+        return {name: value[self._rows(batch)] for name, value in batch.items()}
+
+
+def main(out: Path) -> None:
+    option = DistributedOption(distributed=True, dist_backend="gloo")
+    option.init_options()
+    option.init_torch_distributed()
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    found = {}
+
+    def train(name: str, trainer: type, loss_mode: str = "token", **changes: object) -> None:
+        by_objective = changes.pop("by_objective", False)
+        model = run(
+            trainer,
+            out / f"{name}_{rank}",
+            ToyModel(loss_mode=loss_mode),
+            data=Shard(rank, size, by_objective),
+            distributed_option=option,
+            **changes,
+        )
+        found[name] = parameters(model)
+
+    train("espnet", Trainer)
+    train("ours", AbsTrainer)
+    train("espnet_accumulated", Trainer, accum_grad=2)
+    train("ours_accumulated", AbsTrainer, accum_grad=2)
+    train("static", ObjSoupTrainer)
+    train("static_accumulated", ObjSoupTrainer, accum_grad=2)
+    train("static_by_objective", ObjSoupTrainer, by_objective=True)
+    torch.save(found, out / f"{rank}.pth")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

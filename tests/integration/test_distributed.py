@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes on a CPU (gloo), started by torchrun."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
+
+from ..unit.experiment import CONFIG, TOKENS
+from ..unit.train.toy import ToyModel, parameters, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(n: int, *command: str) -> subprocess.CompletedProcess:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)  # an empty value would stop torchrun
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(n)]
+    finished = subprocess.run(
+        [*launcher, "--master_port", str(port), *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    trace = finished.stderr.partition("Traceback")
+    assert finished.returncode == 0, trace[2][:4000] or finished.stderr[-2000:]
+    return finished
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+    out = tmp_path_factory.mktemp("distributed")
+    torchrun(2, "-m", "tests.integration.distributed_worker", str(out))
+    return [torch.load(out / f"{rank}.pth") for rank in range(2)]
+
+
+def test_all_processes_have_the_same_parameters(two: list[dict]) -> None:
+    for name in two[0]:
+        assert torch.equal(two[0][name], two[1][name]), name
+        assert not torch.equal(two[0][name], parameters(ToyModel())), name
+
+
+@pytest.mark.parametrize("accumulation", ["", "_accumulated"])
+def test_step_of_two_processes_is_espnets(two: list[dict], accumulation: str) -> None:
+    assert torch.equal(two[0][f"ours{accumulation}"], two[0][f"espnet{accumulation}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("static", {}), ("static_accumulated", {"accum_grad": 2}), ("static_by_objective", {})],
+)
+def test_static_on_two_shards_is_one_process_on_the_union(
+    two: list[dict], tmp_path: Path, name: str, changes: dict
+) -> None:
+    one = parameters(run(ObjSoupTrainer, tmp_path, **changes))
+    torch.testing.assert_close(two[0][name], one, rtol=1e-11, atol=1e-13)
+
+
+def write_data(directory: Path, n: int) -> None:
+    """English with transcripts, French with transcripts and translations; noise as speech."""
+    draw = np.random.default_rng(n)
+    directory.mkdir(parents=True)
+    columns: dict[str, list[str]] = {
+        name: [] for name in ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt", "speech_shape")
+    }
+    for i in range(n):
+        key, french = f"u{i:03d}", i % 2 == 1
+        samples = int(draw.integers(8000, 16000))
+        soundfile.write(directory / f"{key}.wav", 0.1 * draw.standard_normal(samples), 16000)
+        row = {
+            "wav.scp": str(directory / f"{key}.wav"),
+            "text": "abc def",
+            "st_text": "ghi" if french else "<na>",
+            "utt2lang": "fr" if french else "en",
+            "utt2tgt": "en" if french else "<na>",
+            "speech_shape": str(samples),
+        }
+        for name, value in row.items():
+            columns[name].append(f"{key} {value}\n")
+    for name, lines in columns.items():
+        (directory / name).write_text("".join(lines))
+
+
+@pytest.mark.parametrize("trainer", ["default", "objsoup"])
+def test_training_command_under_torchrun(tmp_path: Path, trainer: str) -> None:
+    import yaml
+
+    for split, n in (("train", 24), ("valid", 8)):
+        write_data(tmp_path / "data" / split, n)
+        stats = tmp_path / "stats" / split
+        stats.mkdir(parents=True)
+        (tmp_path / "data" / split / "speech_shape").rename(stats / "speech_shape")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+    conf = {
+        **{key: value for key, value in CONFIG.items() if key not in ("objectives", "token_type")},
+        "trainer": trainer,
+        "normalize": "utterance_mvn",
+        "batch_bins": 128000,
+        "max_epoch": 1,
+        "num_att_plot": 0,
+        "use_tensorboard": False,
+        "use_matplotlib": False,
+        "optim": "adam",
+        "keep_nbest_models": 1,
+    }
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(conf))
+    finished = torchrun(
+        2,
+        *("-m", "espnet_objsoup.bin.train", "--dist_backend", "gloo"),
+        *("--config", str(tmp_path / "train.yaml"), "--output_dir", str(tmp_path / "exp")),
+        *("--train_dir", str(tmp_path / "data/train"), "--valid_dir", str(tmp_path / "data/valid")),
+        *("--stats_dir", str(tmp_path / "stats"), "--token_dir", str(tmp_path / "tokens")),
+    )
+    assert (tmp_path / "exp/valid.loss.ave.pth").exists()
+    config = yaml.safe_load((tmp_path / "exp/config.yaml").read_text())
+    assert config["distributed"] is True
+    assert "process 1 of 2" in finished.stderr
