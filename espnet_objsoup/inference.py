@@ -20,6 +20,7 @@ from espnet2.text.build_tokenizer import build_tokenizer
 from espnet2.torch_utils.safe_torch_load import safe_torch_load
 from torch import Tensor
 
+from espnet_objsoup.decoding.cross_attention import shared_memory
 from espnet_objsoup.decoding.options import InferenceError, SearchOptions, read_train_config
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.tasks.objsoup import ObjSoupTask
@@ -183,11 +184,18 @@ class Speech2Text:
         Returns:
             h (B, T, D), lengths (B,).
         """
-        waves = [torch.as_tensor(speech, dtype=self.dtype).reshape(-1) for speech in speeches]
-        lengths = torch.tensor([len(wave) for wave in waves])
-        speech = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-        batch = {"speech": speech.to(self.device), "speech_lengths": lengths.to(self.device)}
-        return self.model.encode(batch)
+        # Features of each alone: the frames at the end of a short utterance would otherwise see the
+        # padding, and hypotheses would depend on what an utterance is decoded with.
+        features, lengths = zip(*map(self._features, speeches), strict=True)
+        padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
+        return self.model.encode_features(padded, torch.cat(lengths))
+
+    def _features(self, speech: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """Features (T, F) of one utterance and their length (1,)."""
+        wave = torch.as_tensor(speech, dtype=self.dtype, device=self.device).reshape(1, -1)
+        length = torch.tensor([wave.size(1)], device=self.device)
+        features, lengths = self.model.features({"speech": wave, "speech_lengths": length})
+        return features[0], lengths
 
     @torch.no_grad()
     def search(
@@ -228,12 +236,13 @@ class Speech2Text:
         ]
         search = self._search(task, head)
         search.set_hyp_primer(prompts)
-        hypotheses = search(
-            x=h,
-            x_lengths=lengths,
-            maxlenratio=self.options.maxlenratio,
-            minlenratio=self.options.minlenratio,
-        )
+        with shared_memory(head.decoder, h):
+            hypotheses = search(
+                x=h,
+                x_lengths=lengths,
+                maxlenratio=self.options.maxlenratio,
+                minlenratio=self.options.minlenratio,
+            )
         skip = len(prompts[0])
         return [
             [
@@ -307,7 +316,7 @@ class Speech2Text:
             vocab_size=vocabulary,
             sos=model.sos,
             eos=model.eos,
-            token_list=model.token_list,
+            token_list=None,  # else every step spells out a hypothesis for a debug message
             pre_beam_score_key="full",
             normalize_length=options.normalize_length,
         )

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from espnet_objsoup import inference
 from espnet_objsoup.inference import InferenceError, SearchOptions, Speech2Text
 
 from .experiment import TOKENS, make_experiment
@@ -40,6 +42,40 @@ def test_batch_equals_one_by_one(
         assert [r.token_ids for r in alone] == [r.token_ids for r in found]
         assert [r.score for r in alone] == pytest.approx([r.score for r in found], rel=1e-4)
     assert len({tuple(found[0].token_ids) for found in together}) > 1
+
+
+def test_encoder_output_does_not_depend_on_the_batch(
+    speech2text: Speech2Text, speeches: list[np.ndarray]
+) -> None:
+    h, lengths = speech2text.encode(speeches)
+    for speech, together, length in zip(speeches, h, lengths.tolist(), strict=True):
+        alone, alone_length = speech2text.encode([speech])
+        assert alone_length.tolist() == [length]
+        # 11000 samples end inside a frame, whose window would see the padding of a batch.
+        assert torch.allclose(together[:length], alone[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["asr", "st"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_shared_cross_attention_is_espnets(
+    speech2text: Speech2Text,
+    speeches: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    count: int,
+) -> None:
+    h, lengths = speech2text.encode(speeches[:count])
+    request = (h, lengths, task, ["fr"] * count, ["en"] * count, 2)
+    found = speech2text.search(*request)
+    attention = speech2text.model.heads[task].decoder.decoders[0].src_attn
+    assert "forward" not in vars(attention)  # used in the search only
+    monkeypatch.setattr(inference, "shared_memory", lambda *_: nullcontext())
+    expected = speech2text.search(*request)
+    for of_found, of_expected in zip(found, expected, strict=True):
+        assert [r.token_ids for r in of_found] == [r.token_ids for r in of_expected]
+        assert [r.score for r in of_found] == pytest.approx(
+            [r.score for r in of_expected], rel=1e-4
+        )
 
 
 def test_hypotheses_have_no_special_symbols(
@@ -98,6 +134,8 @@ def test_requests_that_cannot_be_served(
     h, lengths = speech2text.encode(speeches[:1])
     with pytest.raises(InferenceError, match="head has no CTC"):
         speech2text.greedy_ctc(h, lengths, "st")
+    with pytest.raises(InferenceError, match="at most beam_size 3, found 4"):
+        speech2text(speeches[0], "asr", "fr", nbest=4)
     options = SearchOptions(st_ctc_weight=0.3)
     other = Speech2Text(experiment / "config.yaml", experiment / "model.pth", options=options)
     with pytest.raises(InferenceError, match=r"CTC weight 0\.3"):
