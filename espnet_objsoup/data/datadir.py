@@ -8,17 +8,33 @@ A directory holds one file per column, all with the same keys in bytewise order:
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NO_VALUE = "<na>"
+from espnet_objsoup.data.audio_io import is_pipe
+from espnet_objsoup.data.datadir_checks import inconsistencies, unwritable
+from espnet_objsoup.data.tables import NO_VALUE, DataDirError, listing, read_table, write_table
+
+# NO_VALUE, DataDirError, listing and the tables belong to the interface of this module as well.
+__all__ = [
+    "NO_VALUE",
+    "OPTIONAL",
+    "REQUIRED",
+    "DataDir",
+    "DataDirError",
+    "combine",
+    "fix",
+    "listing",
+    "read",
+    "read_table",
+    "speakers",
+    "write",
+    "write_table",
+]
+
 REQUIRED = ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt", "utt2spk")
 OPTIONAL = ("segments", "utt2num_samples", "utt2speed")
-
-
-class DataDirError(ValueError):
-    """A data directory is not usable; the message lists everything that is wrong with it."""
 
 
 @dataclass
@@ -35,7 +51,8 @@ class DataDir:
     @property
     def utterances(self) -> list[str]:
         """Utterance ids in bytewise order."""
-        return sorted(self.columns["utt2spk"], key=str.encode)
+        # Code points and the bytes of their UTF-8 have the same order.
+        return sorted(self.columns["utt2spk"])
 
     def row(self, utterance: str) -> dict[str, str]:
         """All values of an utterance, by file name."""
@@ -56,54 +73,32 @@ class DataDir:
         return DataDir(columns)
 
 
-def read_table(path: Path) -> dict[str, str]:
-    """Read `key value` lines.
-
-    Raises:
-        DataDirError: listing every line that is malformed or repeats a key.
-    """
-    table: dict[str, str] = {}
-    problems = []
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            key, _, value = line.rstrip("\r\n").partition(" ")
-            value = value.strip()
-            if not key or not value:
-                problems.append(
-                    f"{path}:{number}: expected `<id> <value>`, found {line.rstrip()!r}; write "
-                    f"{NO_VALUE} where there is no value"
-                )
-            elif key in table:
-                problems.append(f"{path}:{number}: {key} occurs twice; remove one of the lines")
-            table[key] = value
-    if problems:
-        raise DataDirError(_listing(problems))
-    return table
-
-
 def read(directory: Path, allow_pipes: bool = False) -> DataDir:
     """Read and check a data directory.
 
     Raises:
-        DataDirError: listing everything that is wrong (missing files, malformed lines, different
-            keys, unknown recordings, commands in `wav.scp` unless `allow_pipes`).
+        DataDirError: listing everything that is wrong (missing files, malformed lines, ids that are
+            not sorted, different keys, unknown recordings, values that no file may have, commands
+            in `wav.scp` unless `allow_pipes`).
     """
-    data, problems = _read_columns(directory)
+    data, problems = _read_columns(directory, check_order=True)
     if not problems:
-        problems = _inconsistencies(data, directory)
+        problems = inconsistencies(data.columns, directory)
+    if not problems:
+        problems = _wrong_speakers(data, directory)
     if not problems and not allow_pipes:
         problems = [
             f"{directory / 'wav.scp'}: {key}: expected a path, found a command ({value!r}); write "
-            "the audio to files, or allow commands where you trust the file"
+            "the audio to files, or give --allow_pipes true where you trust the file"
             for key, value in data.columns["wav.scp"].items()
-            if value.endswith("|") or value.startswith("|")
+            if is_pipe(value)
         ]
     if problems:
-        raise DataDirError(_listing(problems))
+        raise DataDirError(listing(problems))
     return data
 
 
-def _read_columns(directory: Path) -> tuple[DataDir, list[str]]:
+def _read_columns(directory: Path, check_order: bool) -> tuple[DataDir, list[str]]:
     problems = []
     if not directory.is_dir():
         return DataDir(), [f"{directory}: expected a data directory, found none; run stage 1"]
@@ -112,67 +107,34 @@ def _read_columns(directory: Path) -> tuple[DataDir, list[str]]:
         path = directory / name
         if not path.exists():
             if name in REQUIRED:
-                problems.append(f"{path}: not found; every data directory needs it")
+                problems.append(
+                    f"{path}: not found; every data directory needs it, run the command that "
+                    "writes it again"
+                )
             continue
         try:
-            data.columns[name] = read_table(path)
+            data.columns[name] = read_table(path, check_order)
         except DataDirError as err:
             problems.append(str(err))
-        except UnicodeDecodeError as err:
-            problems.append(f"{path}: expected UTF-8, found byte {err.object[err.start]:#x}")
+        else:
+            if not data.columns[name]:
+                problems.append(f"{path}: expected at least one line, found none; write it again")
     return data, problems
 
 
-def _inconsistencies(data: DataDir, directory: Path) -> list[str]:
-    problems = []
-    reference = set(data.columns["utt2spk"])
-    if not reference:
-        problems.append(f"{directory / 'utt2spk'}: expected at least one utterance, found none")
-    for name, column in data.columns.items():
-        if name == "wav.scp" and "segments" in data.columns:
-            continue
-        for keys, verb in ((reference - set(column), "lacks"), (set(column) - reference, "adds")):
-            if keys:
-                problems.append(
-                    f"{directory / name}: {verb} {len(keys)} utterances compared with utt2spk "
-                    f"(such as {min(keys)}); fix_data_dir keeps those that all files have"
-                )
-    for utterance, value in data.columns.get("segments", {}).items():
-        problems += _segment_problems(utterance, value, data.columns["wav.scp"], directory)
-    for utterance in reference & set(data.columns["st_text"]) & set(data.columns["utt2tgt"]):
-        translation = data.columns["st_text"][utterance] != NO_VALUE
-        if translation != (data.columns["utt2tgt"][utterance] != NO_VALUE):
-            problems.append(
-                f"{directory / 'utt2tgt'}: {utterance}: expected a language where st_text has a "
-                f"translation and {NO_VALUE} where not, found {data.columns['utt2tgt'][utterance]}"
-            )
-    return problems
-
-
-def _segment_problems(
-    utterance: str, value: str, recordings: Mapping[str, str], directory: Path
-) -> list[str]:
-    where = f"{directory / 'segments'}: {utterance}"
-    try:
-        recording, begin, end = value.split()
-        valid = 0 <= float(begin) < float(end)
-    except ValueError:
-        recording, valid = "", False
-    if not valid:
-        return [f"{where}: expected `<recording> <begin s> <end s>`, begin < end, found {value!r}"]
-    if recording not in recordings:
-        return [f"{where}: recording {recording} is not in wav.scp"]
-    return []
-
-
-def _listing(problems: list[str], limit: int = 50) -> str:
-    shown = problems[:limit]
-    more = len(problems) - len(shown)
-    return "\n".join(shown) + (f"\n(and {more} more)" if more > 0 else "")
+def _wrong_speakers(data: DataDir, directory: Path) -> list[str]:
+    """`spk2utt` says again what `utt2spk` says; another program may have changed one of them."""
+    path = directory / "spk2utt"
+    if not path.exists() or read_table(path) == speakers(data):
+        return []
+    return [
+        f"{path}: expected the same speakers and utterances as in utt2spk, found others; "
+        "fix_data_dir writes it again"
+    ]
 
 
 def fix(directory: Path) -> tuple[DataDir, dict[str, int]]:
-    """Keep the utterances that every file has.
+    """Sort, and keep the utterances that every file and a recording have.
 
     Returns:
         The data and, per file, how many of its lines were dropped.
@@ -180,17 +142,24 @@ def fix(directory: Path) -> tuple[DataDir, dict[str, int]]:
     Raises:
         DataDirError: if a file is missing or malformed.
     """
-    data, problems = _read_columns(directory)
+    data, problems = _read_columns(directory, check_order=False)
     if problems:
-        raise DataDirError(_listing(problems))
+        raise DataDirError(listing(problems))
     by_utterance = [
         set(column)
         for name, column in data.columns.items()
         if not (name == "wav.scp" and "segments" in data.columns)
     ]
+    if "segments" in data.columns:
+        recordings = data.columns["wav.scp"]
+        segments = data.columns["segments"].items()
+        by_utterance.append({key for key, value in segments if value.split()[0] in recordings})
     common = set.intersection(*by_utterance)
     if not common:
-        raise DataDirError(f"{directory}: no utterance is in all of its files")
+        raise DataDirError(
+            f"{directory}: expected utterances that all of its files have, found none; check that "
+            "they belong together"
+        )
     fixed = data.subset(common.__contains__)
     dropped = {
         name: len(column) - len(fixed.columns[name]) for name, column in data.columns.items()
@@ -205,35 +174,36 @@ def write(data: DataDir, directory: Path) -> None:
 
     Raises:
         DataDirError: if the columns do not fit together.
+        OSError: if a file cannot be written; the directory is then as it was.
     """
     missing = [name for name in REQUIRED if name not in data.columns]
     problems = [f"{directory / name}: no such column to write" for name in missing]
-    problems = problems or _inconsistencies(data, directory)
+    problems = problems or inconsistencies(data.columns, directory)
+    problems = problems or unwritable(data.columns, directory)
     if problems:
-        raise DataDirError(_listing(problems))
+        raise DataDirError(listing(problems))
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name, column in data.columns.items():
-        write_table(column, temporary / name)
-    write_table(speakers(data), temporary / "spk2utt")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        for name, column in data.columns.items():
+            write_table(column, temporary / name)
+        write_table(speakers(data), temporary / "spk2utt")
+        directory.mkdir(parents=True, exist_ok=True)
+        _move(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(temporary: Path, directory: Path) -> None:
+    # Without wav.scp nothing is readable: old and new files are never taken for one directory.
+    (directory / "wav.scp").unlink(missing_ok=True)
     for name in (*REQUIRED, *OPTIONAL, "spk2utt"):
         # A file of an earlier run that is not written again would contradict the new ones.
         if not (temporary / name).exists():
             (directory / name).unlink(missing_ok=True)
     for path in sorted(temporary.iterdir(), key=lambda p: p.name == "wav.scp"):
-        os.replace(path, directory / path.name)  # wav.scp last: without it nothing is readable
-    temporary.rmdir()
-
-
-def write_table(table: Mapping[str, str], path: Path) -> None:
-    """Write `key value` lines in bytewise order of the keys, through a temporary name."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for key in sorted(table, key=str.encode):
-            file.write(f"{key} {table[key]}\n")
-    os.replace(temporary, path)
+        os.replace(path, directory / path.name)
 
 
 def speakers(data: DataDir) -> dict[str, str]:
@@ -245,25 +215,40 @@ def speakers(data: DataDir) -> dict[str, str]:
 
 
 def combine(parts: Iterable[tuple[Path, DataDir]]) -> DataDir:
-    """Put data directories together; optional columns stay if all parts have them.
+    """Put data directories together.
+
+    `utt2num_samples` stays if all parts have it. `utt2speed` is 1 where a part has none.
 
     Raises:
-        DataDirError: for an utterance that occurs in two of them.
+        DataDirError: for an utterance that occurs in two of them, for recordings of one name with
+            different audio, or if only some have `segments`.
     """
     parts = list(parts)
-    names = set.intersection(*(set(data.columns) for _, data in parts))
-    if any(("segments" in data.columns) != ("segments" in names) for _, data in parts):
+    segmented = ["segments" in data.columns for _, data in parts]
+    if len(set(segmented)) > 1:
+        first = parts[segmented.index(False)][0]
         raise DataDirError(
-            "combine: expected `segments` in all directories or in none; run format_audio first"
+            f"expected `segments` in all directories or in none, found none in {first}; run "
+            "format_audio on those that have it first"
         )
+    everywhere = set.intersection(*(set(data.columns) for _, data in parts))
+    names = {name for name in (*REQUIRED, *OPTIONAL) if name in everywhere}
+    if any("utt2speed" in data.columns for _, data in parts):
+        names.add("utt2speed")
     result = DataDir({name: {} for name in (*REQUIRED, *OPTIONAL) if name in names})
     problems = []
     for directory, data in parts:
         for name, column in result.columns.items():
-            repeated = column.keys() & data.columns[name].keys()
+            added = data.columns.get(name) or dict.fromkeys(data.columns["utt2spk"], "1")
+            repeated = column.keys() & added.keys()
+            if name == "wav.scp" and segmented[0]:
+                repeated = {key for key in repeated if column[key] != added[key]}
             if repeated:
-                problems.append(f"{directory / name}: {min(repeated)} is in another directory too")
-            column.update(data.columns[name])
+                problems.append(
+                    f"{directory / name}: {len(repeated)} ids are in another directory too (such "
+                    f"as {min(repeated)}); rename or remove them"
+                )
+            column.update(added)
     if problems:
-        raise DataDirError(_listing(problems))
+        raise DataDirError(listing(problems))
     return result

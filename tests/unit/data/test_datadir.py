@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import builtins
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,127 @@ def test_subset_keeps_only_recordings_in_use() -> None:
     data.columns["segments"] = {"en-c-u3": "r1 0 1", "fr-a-u1": "r2 0 1", "fr-b-u2": "r2 1 2"}
     data.columns["wav.scp"] = {"r1": "1.wav", "r2": "2.wav"}
     assert data.subset(lambda u: u.startswith("fr")).columns["wav.scp"] == {"r2": "2.wav"}
+
+
+def test_fix_drops_segments_of_unknown_recordings_and_sorts(tmp_path: Path) -> None:
+    data = make_data()
+    data.columns["segments"] = {u: "r 0.0 1.0" for u in data.utterances}
+    data.columns["wav.scp"] = {"r": "r.wav"}
+    datadir.write(data, tmp_path)
+    (tmp_path / "segments").write_text("fr-b-u2 r 0 1\nfr-a-u1 s 0 1\nen-c-u3 r 0 1\n")
+    fixed, dropped = datadir.fix(tmp_path)
+    assert fixed.utterances == ["en-c-u3", "fr-b-u2"]
+    assert dropped["utt2spk"] == 1
+
+
+BAD_FILES = [
+    ("wav.scp", "", r"wav.scp: expected at least one line, found none"),
+    ("text", "fr-a-u1 a\nen-c-u3 b\nfr-b-u2 c\n", r"text:2: .*order.* en-c-u3 after fr-a-u1; fix_"),
+    ("text", "en-c-u3 a\nfr-a-u1 b\nfr-a-u1 b\n", r"text:3: fr-a-u1 occurs twice; remove"),
+    ("text", "en-c-u3 a\nfr-a-u1 b\n", r"text: lacks 1 .*such as fr-b-u2.*; fix_data_dir"),
+    ("text", "en-c-u3 a\nfr-a-u1\nfr-b-u2 c\n", r"text:2: expected `<id> <value>`.*write <na>"),
+    ("utt2lang", "en-c-u3 en\nfr-a-u1 fr_FR\nfr-b-u2 fr\n", r"utt2lang: fr-a-u1: .*'fr_FR'; corr"),
+    ("utt2lang", "en-c-u3 English\nfr-a-u1 fr\nfr-b-u2 f\n", r"'English'(?s:.*)'f'"),
+    ("utt2tgt", "en-c-u3 <na>\nfr-a-u1 EN\nfr-b-u2 en\n", r"utt2tgt: fr-a-u1: .*found 'EN'"),
+    ("utt2speed", "en-c-u3 1\nfr-a-u1 9\nfr-b-u2 x\n", r"fr-a-u1: .*'9'(?s:.*)fr-b-u2: .*'x'"),
+    ("utt2num_samples", "en-c-u3 1\nfr-a-u1 0\nfr-b-u2 2.5\n", r"found '0'(?s:.*)found '2.5'"),
+    ("spk2utt", "en-c en-c-u3\n", r"spk2utt: expected the same speakers .*; fix_data_dir"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_file_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+    datadir.write(make_data(), tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataDirError, match=message) as error:
+        datadir.read(tmp_path)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_other_encoding_is_located(tmp_path: Path) -> None:
+    datadir.write(make_data(), tmp_path)
+    (tmp_path / "text").write_bytes("en-c-u3 a\nfr-a-u1 \xe9t\xe9\n".encode("latin-1"))
+    with pytest.raises(DataDirError, match=r"text:2: expected UTF-8, found byte 0xe9"):
+        datadir.read(tmp_path)
+
+
+def test_tabs_and_other_line_ends_are_read(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes("a\tb c\r\nd 那\u3000个\n".encode())
+    assert datadir.read_table(tmp_path / "t") == {"a": "b c", "d": "那\u3000个"}
+
+
+@pytest.mark.parametrize(("key", "value"), [("a b", "c"), ("a", "b\nc"), ("a", " ")])
+def test_what_cannot_be_read_back_is_not_written(tmp_path: Path, key: str, value: str) -> None:
+    data = make_data().subset(lambda u: u == "en-c-u3")
+    data.columns = {name: {key: c["en-c-u3"]} for name, c in data.columns.items()}
+    data.columns["text"] = {key: value}
+    with pytest.raises(DataDirError, match="expected an id without spaces and a value in one line"):
+        datadir.write(data, tmp_path / "d")
+
+
+def test_full_disk_leaves_the_old_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()}
+    real_open = builtins.open
+
+    def open_on_full_disk(path, *args, **kwargs):
+        file = real_open(path, *args, **kwargs)
+        if "utt2lang" in str(path):
+            file.write("half a li")
+            file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    monkeypatch.setattr(builtins, "open", open_on_full_disk)
+    changed = make_data()
+    changed.columns["text"]["en-c-u3"] = "other"
+    with pytest.raises(OSError, match=r"No space left .*not written.*utt2lang"):
+        datadir.write(changed, tmp_path / "d")
+    monkeypatch.undo()
+    assert {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_interrupted_exchange_is_not_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    real_replace = os.replace
+
+    def replace(source, target):
+        if Path(target) == tmp_path / "d" / "utt2lang":
+            raise KeyboardInterrupt
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        datadir.write(make_data(), tmp_path / "d")
+    monkeypatch.undo()
+    with pytest.raises(DataDirError, match=r"wav.scp: not found"):
+        datadir.read(tmp_path / "d")
+
+
+def test_combine_keeps_speeds_and_shared_recordings() -> None:
+    data = make_data()
+    french = data.subset(lambda u: u.startswith("fr"))
+    english = data.subset(lambda u: u.startswith("en"))
+    french.columns["utt2speed"] = dict.fromkeys(french.columns["utt2spk"], "0.9")
+    french.columns["utt2num_samples"] = dict.fromkeys(french.columns["utt2spk"], "9")
+    for part in (french, english):
+        part.columns["segments"] = dict.fromkeys(part.columns["utt2spk"], "r 0 1")
+        part.columns["wav.scp"] = {"r": "r.wav"}
+    whole = datadir.combine([(Path("a"), french), (Path("b"), english)])
+    assert whole.columns["wav.scp"] == {"r": "r.wav"}
+    assert whole.columns["utt2speed"] == {"fr-a-u1": "0.9", "fr-b-u2": "0.9", "en-c-u3": "1"}
+    assert "utt2num_samples" not in whole.columns
+    english.columns["wav.scp"] = {"r": "other.wav"}
+    with pytest.raises(DataDirError, match=r"wav.scp: 1 ids .*such as r"):
+        datadir.combine([(Path("a"), french), (Path("b"), english)])
+    del english.columns["segments"]
+    with pytest.raises(DataDirError, match="found none in b"):
+        datadir.combine([(Path("a"), french), (Path("b"), english)])
 
 
 def test_combine_refuses_repeated_utterances() -> None:
