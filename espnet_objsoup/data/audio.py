@@ -1,185 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading audio of any common format, resampling, and writing it into a dump directory."""
+"""Audio of any common format, resampled and written into a dump directory."""
 
-import json
+import functools
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import soundfile
-import soxr
-
-from espnet_objsoup.data.datadir import DataDir, DataDirError
+from espnet_objsoup.data.audio_io import ark_entry
+from espnet_objsoup.data.audio_shards import (
+    AUDIO_FORMATS,
+    AudioFormat,
+    Job,
+    Shard,
+    check_job,
+    split,
+    write_shard,
+)
+from espnet_objsoup.data.datadir import DataDir, DataDirError, listing
 from espnet_objsoup.data.parallel import map_jobs
 
-AUDIO_FORMATS = ("flac", "wav")
+__all__ = ["AUDIO_FORMATS", "AudioFormat", "check_audio", "format_audio", "remove_unused_audio"]
 
 
-@dataclass(frozen=True)
-class AudioFormat:
-    """What the dump directory's audio looks like: mono, 16 bit.
-
-    Attributes:
-        sample_rate_hz: rate.
-        container: `flac` or `wav`.
-        channel: which channel of a recording with several, from 0; None: such recordings are
-            errors.
-    """
-
-    sample_rate_hz: int = 16000
-    container: str = "flac"
-    channel: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a format that cannot be written."""
-        if self.container not in AUDIO_FORMATS:
-            raise ValueError(
-                f"audio_format: expected {' or '.join(AUDIO_FORMATS)}, found {self.container!r}"
-            )
-        if self.sample_rate_hz < 1000:
-            raise ValueError(f"fs: expected a rate in Hz, found {self.sample_rate_hz}")
-
-
-@dataclass(frozen=True)
-class _Job:
-    utterance: str
-    source: str
-    target: str
-    begin_s: float | None
-    end_s: float | None
-    speed: float
-    audio_format: AudioFormat
-
-
-@dataclass(frozen=True)
-class _Result:
-    utterance: str
-    path: str = ""
-    samples: int = 0
-    problem: str = ""
-
-
-def format_audio(data: DataDir, directory: Path, audio_format: AudioFormat, n_jobs: int) -> DataDir:
+def format_audio(
+    data: DataDir,
+    directory: Path,
+    audio_format: AudioFormat,
+    n_jobs: int,
+    allow_pipes: bool = False,
+) -> DataDir:
     """Write every utterance's audio under `directory`/audio.
 
     `segments` and `utt2speed` are applied and no longer in the result. A source file that already
-    has the format is used where it lies. Files of an interrupted run are used again if they are
-    newer than their source.
+    has the format is used where it lies. What an interrupted run has finished is used again if its
+    sources are the same. Audio that `directory`/wav.scp refers to is not touched, so that the
+    directory holds its old content until the result is written over it.
+
+    Args:
+        data: what to write.
+        directory: dump directory.
+        audio_format: how to write it.
+        n_jobs: worker processes; the result does not depend on them.
+        allow_pipes: run commands in `wav.scp`.
 
     Returns:
         The data with new `wav.scp` and `utt2num_samples`.
 
     Raises:
         DataDirError: listing all recordings that cannot be used.
+        OSError: if a file cannot be written.
     """
-    _forget_other_format(directory, audio_format)
-    jobs = list(_jobs(data, directory, audio_format))
-    for parent in {Path(job.target).parent for job in jobs}:
-        parent.mkdir(parents=True, exist_ok=True)
-    results = list(map_jobs(_format_one, jobs, n_jobs, f"format audio {directory.name}"))
+    audio = directory / "audio"
+    audio.mkdir(parents=True, exist_ok=True)
+    in_use = _shards_in_use(directory)
+    shards = [
+        Shard(str(audio), jobs, audio_format, in_use, allow_pipes)
+        for jobs in split(_jobs(data), len(data.columns["utt2spk"]))
+    ]
+    written = map_jobs(
+        write_shard,
+        shards,
+        n_jobs,
+        f"format audio {directory.name}",
+        size_of=lambda shard: len(shard.jobs),
+        unit="utt",
+    )
+    results = [result for shard in written for result in shard]
     problems = [result.problem for result in results if result.problem]
     if problems:
-        shown = "\n".join(problems[:50])
         raise DataDirError(
-            f"{len(problems)} of {len(jobs)} utterances have unusable audio; mend or remove them:\n"
-            f"{shown}"
+            f"{len(problems)} of {len(results)} utterances have unusable audio; mend or remove "
+            f"them and run again, the others are kept:\n{listing(problems)}"
         )
     columns = {k: v for k, v in data.columns.items() if k not in ("segments", "utt2speed")}
-    columns["wav.scp"] = {result.utterance: result.path for result in results}
+    columns["wav.scp"] = {result.utterance: result.location for result in results}
     columns["utt2num_samples"] = {result.utterance: str(result.samples) for result in results}
     return DataDir(columns)
 
 
-def _forget_other_format(directory: Path, audio_format: AudioFormat) -> None:
-    """Remove audio of another format that an earlier run left behind."""
-    marker = directory / "audio" / "format.json"
-    wanted = json.dumps(asdict(audio_format), sort_keys=True)
-    if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
-        return
-    shutil.rmtree(directory / "audio", ignore_errors=True)
-    marker.parent.mkdir(parents=True)
-    marker.write_text(wanted, encoding="utf-8")
+def check_audio(data: DataDir, n_jobs: int, allow_pipes: bool = False) -> list[str]:
+    """Decode all audio of a data directory; returns a message for each unusable utterance."""
+    jobs = list(_jobs(data))
+    check = functools.partial(check_job, allow_pipes=allow_pipes)
+    return [
+        problem for problem in map_jobs(check, jobs, n_jobs, "check audio", unit="utt") if problem
+    ]
 
 
-def _jobs(data: DataDir, directory: Path, audio_format: AudioFormat) -> Iterable[_Job]:
-    segments = data.columns.get("segments", {})
+def remove_unused_audio(directory: Path) -> None:
+    """Delete audio of earlier runs that `directory`/wav.scp does not refer to any more."""
+    used = _shards_in_use(directory)
+    for path in (directory / "audio").iterdir():
+        name = path.name.removesuffix(".ark")
+        if name in used or path.suffix == ".json":
+            continue
+        # The record first: audio without one is not taken for finished.
+        path.with_name(f"{name}.json").unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _jobs(data: DataDir) -> Iterator[Job]:
+    segments = data.columns.get("segments")
     speeds = data.columns.get("utt2speed", {})
-    for i, utterance in enumerate(data.utterances):
-        recording, begin_s, end_s = utterance, None, None
-        if segments:
+    recordings = data.columns["wav.scp"]
+    for utterance in data.utterances:
+        speed = float(speeds.get(utterance, 1.0))
+        if segments is None:
+            yield Job(utterance, recordings[utterance], speed=speed)
+        else:
             recording, begin, end = segments[utterance].split()
-            begin_s, end_s = float(begin), float(end)
-        # Thousands of files in one folder are slow on network file systems.
-        name = f"{utterance.replace('/', '_')}.{audio_format.container}"
-        yield _Job(
-            utterance=utterance,
-            source=data.columns["wav.scp"][recording],
-            target=str(directory / "audio" / f"{i // 1000:04d}" / name),
-            begin_s=begin_s,
-            end_s=end_s,
-            speed=float(speeds.get(utterance, 1.0)),
-            audio_format=audio_format,
-        )
+            yield Job(utterance, recordings[recording], float(begin), float(end), speed)
 
 
-def _format_one(job: _Job) -> _Result:
-    try:
-        info = soundfile.info(job.source)
-        if _is_ready(job, info):
-            return _Result(job.utterance, job.source, info.frames)
-        if _is_current(job):
-            return _Result(job.utterance, job.target, soundfile.info(job.target).frames)
-        samples = _read(job, info)
-    except (OSError, soundfile.LibsndfileError, ValueError) as err:
-        return _Result(job.utterance, problem=f"{job.utterance}: {job.source}: {err}")
-    temporary = job.target + ".tmp"
-    container = job.audio_format.container.upper()
-    rate = job.audio_format.sample_rate_hz
-    soundfile.write(temporary, samples, rate, subtype="PCM_16", format=container)
-    os.replace(temporary, job.target)
-    return _Result(job.utterance, job.target, len(samples))
-
-
-def _is_ready(job: _Job, info: soundfile._SoundFileInfo) -> bool:
-    audio_format = job.audio_format
-    return (
-        job.begin_s is None
-        and job.speed == 1.0
-        and info.channels == 1
-        and info.samplerate == audio_format.sample_rate_hz
-        and info.format == audio_format.container.upper()
-        and info.subtype == "PCM_16"
-    )
-
-
-def _is_current(job: _Job) -> bool:
-    target = Path(job.target)
-    return target.exists() and target.stat().st_mtime >= Path(job.source).stat().st_mtime
-
-
-def _read(job: _Job, info: soundfile._SoundFileInfo) -> np.ndarray:
-    begin = 0 if job.begin_s is None else round(job.begin_s * info.samplerate)
-    end = None if job.end_s is None else round(job.end_s * info.samplerate)
-    if end is not None and begin >= info.frames:
-        raise ValueError(
-            f"segment begins at {job.begin_s} s, but the recording ends at "
-            f"{info.frames / info.samplerate:.2f} s"
-        )
-    audio, rate = soundfile.read(job.source, start=begin, stop=end, dtype="float32", always_2d=True)
-    if len(audio) == 0:
-        raise ValueError("expected audio, found no samples")
-    channel = job.audio_format.channel
-    if channel is None and audio.shape[1] > 1:
-        raise ValueError(
-            f"expected one channel, found {audio.shape[1]}; choose one with --channel 0"
-        )
-    if (channel or 0) >= audio.shape[1]:
-        raise ValueError(f"channel {channel}: the recording has {audio.shape[1]}")
-    mono = audio[:, channel or 0]
-    # Played faster by a factor is sampled at a rate higher by that factor.
-    return np.clip(
-        soxr.resample(mono, rate * job.speed, job.audio_format.sample_rate_hz), -1.0, 1.0
-    )
+def _shards_in_use(directory: Path) -> frozenset[str]:
+    """Names of shards in `directory`/audio that its `wav.scp` refers to."""
+    wav_scp = directory / "wav.scp"
+    if not wav_scp.exists():
+        return frozenset()
+    containers = set()
+    with open(wav_scp, encoding="utf-8") as file:
+        for line in file:
+            location = line.rstrip().partition(" ")[2]
+            entry = ark_entry(location)
+            containers.add(os.path.dirname(location) if entry is None else entry[0])
+    audio = os.path.realpath(directory / "audio")
+    found = [os.path.split(os.path.realpath(container)) for container in containers]
+    return frozenset(name.removesuffix(".ark") for parent, name in found if parent == audio)

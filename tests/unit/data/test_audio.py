@@ -1,12 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
+import builtins
+import errno
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from espnet_objsoup.data.audio import AudioFormat, format_audio
-from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data import datadir
+from espnet_objsoup.data.audio import (
+    AUDIO_FORMATS,
+    AudioFormat,
+    check_audio,
+    format_audio,
+    remove_unused_audio,
+)
+from espnet_objsoup.data.audio_io import audio_info, espnet_type, read_audio
+from espnet_objsoup.data.audio_shards import Job, split
+from espnet_objsoup.data.datadir import DataDir, DataDirError
 from espnet_objsoup.data.selection import perturb_speed
 
 from .factory import make_data, tone, write_tone
@@ -74,19 +86,160 @@ def test_several_channels_need_a_choice(tmp_path: Path) -> None:
     assert result.columns["utt2num_samples"]["en-c-u3"] == "8000"
 
 
-def test_interrupted_run_goes_on_and_another_format_starts_afresh(tmp_path: Path) -> None:
+def finish(data: DataDir, out: Path, *args, **kwargs) -> DataDir:
+    result = format_audio(data, out, *args, **kwargs)
+    datadir.write(result, out)
+    remove_unused_audio(out)
+    return result
+
+
+def audio_times(out: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in out.glob("audio/**/*") if p.is_file()}
+
+
+@pytest.mark.parametrize("container", AUDIO_FORMATS)
+def test_finished_work_is_not_repeated(tmp_path: Path, container: str) -> None:
     data = make_data(write_tone(tmp_path / "in.wav", rate=8000))
     out = tmp_path / "out"
-    first = format_audio(data, out, AudioFormat(16000), n_jobs=1)
-    path = Path(first.columns["wav.scp"]["en-c-u3"])
-    before = path.stat().st_mtime_ns
-    format_audio(data, out, AudioFormat(16000), n_jobs=2)
-    assert path.stat().st_mtime_ns == before
-    again = format_audio(data, out, AudioFormat(8000, "wav"), n_jobs=1)
-    assert not path.exists()
-    assert soundfile.info(again.columns["wav.scp"]["fr-a-u1"]).samplerate == 8000
+    first = format_audio(data, out, AudioFormat(16000, container), n_jobs=1)
+    before = audio_times(out)
+    assert before
+    again = finish(data, out, AudioFormat(16000, container), n_jobs=1)
+    assert finish(data, out, AudioFormat(16000, container), 1).columns == again.columns
+    assert again.columns == first.columns
+    assert audio_times(out) == before
+
+
+@pytest.mark.parametrize("container", ["flac", "flac.ark"])
+def test_changed_source_is_written_beside_the_old_audio(tmp_path: Path, container: str) -> None:
+    source = write_tone(tmp_path / "in.wav", 0.5, rate=8000)
+    out = tmp_path / "out"
+    old = finish(make_data(source), out, AudioFormat(16000, container), 1)
+    write_tone(source, 1.0, rate=8000)
+    new = format_audio(make_data(source), out, AudioFormat(16000, container), 1)
+    for data, n in ((old, 8000), (new, 16000)):
+        for key, location in data.columns["wav.scp"].items():
+            assert len(read_audio(location)[0]) == n == int(data.columns["utt2num_samples"][key])
+    assert datadir.read(out).columns == old.columns
+    datadir.write(new, out)
+    remove_unused_audio(out)
+    assert len(read_audio(new.columns["wav.scp"]["fr-a-u1"])[0]) == 16000
+    with pytest.raises(FileNotFoundError):
+        read_audio(old.columns["wav.scp"]["fr-a-u1"])
+    third = finish(make_data(write_tone(source, 0.75, 8000)), out, AudioFormat(16000, container), 1)
+    assert third.columns["utt2num_samples"]["fr-a-u1"] == "12000"
+    assert len(read_audio(third.columns["wav.scp"]["fr-a-u1"])[0]) == 12000
+
+
+def test_other_format_replaces_the_audio(tmp_path: Path) -> None:
+    data = make_data(write_tone(tmp_path / "in.wav", rate=8000))
+    first = finish(data, tmp_path / "out", AudioFormat(16000), n_jobs=1)
+    again = finish(data, tmp_path / "out", AudioFormat(8000, "wav.ark"), n_jobs=1)
+    assert not Path(first.columns["wav.scp"]["fr-a-u1"]).exists()
+    assert audio_info(again.columns["wav.scp"]["fr-a-u1"]).sample_rate_hz == 8000
+
+
+def test_archives_are_read_like_files(tmp_path: Path) -> None:
+    data = make_data(write_tone(tmp_path / "in.wav", rate=16000))
+    plain = format_audio(data, tmp_path / "plain", AudioFormat(), 1)
+    archived = finish(data, tmp_path / "ark", AudioFormat(container="flac.ark"), 1)
+    again = format_audio(archived, tmp_path / "again", AudioFormat(), 1)
+    for name in plain.columns["wav.scp"]:
+        samples = [read_audio(d.columns["wav.scp"][name])[0] for d in (plain, archived, again)]
+        np.testing.assert_array_equal(samples[0], samples[1])
+        np.testing.assert_array_equal(samples[0], samples[2])
+
+
+@pytest.mark.parametrize("container", AUDIO_FORMATS)
+def test_espnet_reads_what_is_written(tmp_path: Path, container: str) -> None:
+    from espnet2.train.dataset import DATA_TYPES
+
+    out = tmp_path / "out"
+    data = finish(make_data(write_tone(tmp_path / "in.ogg")), out, AudioFormat(8000, container), 1)
+    loader = DATA_TYPES[espnet_type(out / "wav.scp")]["func"](str(out / "wav.scp"))
+    assert sorted(loader.keys()) == data.utterances
+    for name, location in data.columns["wav.scp"].items():
+        np.testing.assert_allclose(loader[name], read_audio(location)[0], atol=1e-7)
+
+
+def test_commands_are_run_only_if_allowed(tmp_path: Path) -> None:
+    data = make_data(write_tone(tmp_path / "in.wav"))
+    data.columns["wav.scp"]["fr-a-u1"] = f"cat {tmp_path}/in.wav |"
+    data.columns["wav.scp"]["fr-b-u2"] = "exit 4 |"
+    with pytest.raises(DataDirError, match=r"2 of 3(?s:.*)fr-a-u1: .*--allow_pipes true"):
+        format_audio(data, tmp_path / "out", AudioFormat(), 1)
+    with pytest.raises(DataDirError, match=r"1 of 3(?s:.*)fr-b-u2: .*exit status 4"):
+        format_audio(data, tmp_path / "out", AudioFormat(), 1, allow_pipes=True)
+    data.columns["wav.scp"]["fr-b-u2"] = data.columns["wav.scp"]["fr-a-u1"]
+    result = format_audio(data, tmp_path / "out", AudioFormat(), 1, allow_pipes=True)
+    assert set(result.columns["utt2num_samples"].values()) == {"8000"}
+
+
+def test_check_audio_reports_all(tmp_path: Path) -> None:
+    data = make_data(write_tone(tmp_path / "stereo.wav", channels=2))
+    assert check_audio(data, 1) == []
+    cut = write_tone(tmp_path / "cut.flac")
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (tmp_path / "none.wav").touch()
+    data.columns["wav.scp"]["fr-a-u1"] = str(cut)
+    data.columns["wav.scp"]["fr-b-u2"] = str(tmp_path / "none.wav")
+    problems = check_audio(data, 1)
+    assert len(problems) == 2
+    assert "cut off" in problems[0]
+    assert "empty file" in problems[1]
+
+
+def test_damage_is_noticed_even_where_nothing_is_written(tmp_path: Path) -> None:
+    source = write_tone(tmp_path / "in.flac")
+    source.write_bytes(source.read_bytes()[:-200])
+    with pytest.raises(DataDirError, match=r"3 of 3(?s:.*)cut off or damaged"):
+        format_audio(make_data(source), tmp_path / "out", AudioFormat(), 1)
+
+
+@pytest.mark.parametrize("container", ["wav", "flac.ark"])
+def test_full_disk_names_the_file_and_is_not_taken_for_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str
+) -> None:
+    data = make_data(write_tone(tmp_path / "in.wav", rate=8000))
+    out = tmp_path / "out"
+    real_open = builtins.open
+    opened = []
+
+    class FullDisk(io.FileIO):
+        """Takes 100 bytes."""
+
+        def write(self, content) -> int:
+            super().write(bytes(content)[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_on_full_disk(path, mode="r", *args, **kwargs):
+        if (mode == "wb" and "u1" in str(path)) or str(path).endswith(".ark.tmp"):
+            opened.append(path)
+            return FullDisk(path, "w")
+        return real_open(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", open_on_full_disk)
+    with pytest.raises(OSError, match=r"No space left on device; .*not written.*out/audio/"):
+        format_audio(data, out, AudioFormat(16000, container), 1)
+    monkeypatch.undo()
+    assert opened
+    assert not list(out.glob("audio/**/*.tmp"))
+    assert not list(out.glob("audio/*.json"))
+    result = finish(data, out, AudioFormat(16000, container), 1)
+    assert {len(read_audio(v)[0]) for v in result.columns["wav.scp"].values()} == {8000}
+
+
+def test_one_more_utterance_leaves_other_shards_alone() -> None:
+    jobs = [Job(f"u{i:05d}", "x") for i in range(5000)]
+    shards = {tuple(j.utterance for j in shard) for shard in split(jobs, len(jobs))}
+    assert sorted(u for shard in shards for u in shard) == [job.utterance for job in jobs]
+    assert max(map(len, shards)) <= 128
+    assert 100 < len(shards) < 250
+    fewer = jobs[:2500] + jobs[2501:]
+    changed = {tuple(j.utterance for j in shard) for shard in split(fewer, len(fewer))} - shards
+    assert len(changed) <= 4
 
 
 def test_unknown_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="flac or wav"):
+    with pytest.raises(ValueError, match=r"flac or wav or flac.ark or wav.ark, found 'mp3'"):
         AudioFormat(16000, "mp3")
