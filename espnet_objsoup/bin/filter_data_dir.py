@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.data_options import true_or_false
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.selection import filter_utterances
 
@@ -20,6 +21,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min_wav_duration", type=float, default=0.1, help="seconds")
     parser.add_argument("--max_wav_duration", type=float, default=20.0, help="seconds")
     parser.add_argument("--fs", type=positive_int, default=16000, help="sample rate in Hz")
+    parser.add_argument(
+        "--keep_unlabelled",
+        type=true_or_false,
+        default=False,
+        metavar="true|false",
+        help="keep utterances without transcript and translation, for a self-supervised objective",
+    )
     return parser
 
 
@@ -34,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.max_wav_duration,
             args.fs,
             args.source,
+            args.keep_unlabelled,
         )
         datadir.write(data, args.target)
         return f"{args.target}: {report}"

@@ -15,7 +15,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "fix_data_dir", "Sort a data directory and keep the utterances that all its files have."
     )
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source", type=Path, help="data directory")
     parser.add_argument("target", type=Path, help="may be the same directory")
     return parser
 
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, n in dropped.items():
             print(f"warning: {args.source / name}: {n} lines dropped", file=sys.stderr)
         datadir.write(data, args.target)
-        return f"{args.target}: {len(data.utterances)} utterances"
+        n = dropped.get("utt2spk", 0)
+        return f"{args.target}: kept {len(data.utterances)} utterances, dropped {n}"
 
     return run_command(work)
 

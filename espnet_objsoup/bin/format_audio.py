@@ -6,23 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.data_options import add_allow_pipes
 from espnet_objsoup.data import datadir
-from espnet_objsoup.data.audio import AUDIO_FORMATS, AudioFormat, format_audio
+from espnet_objsoup.data.audio import (
+    AUDIO_FORMATS,
+    AudioFormat,
+    format_audio,
+    remove_unused_audio,
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Parser of this command."""
     parser = make_parser(
         "format_audio",
-        "Write the audio of a data directory as mono files of one rate and format; apply segments "
-        "and speed factors.",
+        "Write the audio of a data directory as mono audio of one rate and format; apply segments "
+        "and speed factors. Reads flac, wav, mp3, ogg, sph and more, at any rate.",
+        epilog="An interrupted run goes on where it stopped. The audio of an earlier run stays "
+        "until the new one is complete.",
     )
     parser.add_argument("source", type=Path, help="data directory")
     parser.add_argument("target", type=Path, help="dump directory; audio goes to its audio/")
     parser.add_argument("--fs", type=positive_int, default=16000, help="sample rate in Hz")
-    parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="flac")
+    parser.add_argument(
+        "--audio_format", choices=AUDIO_FORMATS, default="flac", help="with .ark: archives"
+    )
     parser.add_argument("--channel", type=int, help="channel of recordings with several, from 0")
-    parser.add_argument("--nj", type=positive_int, default=4, help="processes")
+    parser.add_argument("--nj", type=positive_int, default=4, help="worker processes")
+    add_allow_pipes(parser)
     return parser
 
 
@@ -32,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         audio_format = AudioFormat(args.fs, args.audio_format, args.channel)
-        data = format_audio(datadir.read(args.source), args.target, audio_format, args.nj)
+        source = datadir.read(args.source, args.allow_pipes)
+        data = format_audio(source, args.target, audio_format, args.nj, args.allow_pipes)
         datadir.write(data, args.target)
+        remove_unused_audio(args.target)
         hours = sum(map(int, data.columns["utt2num_samples"].values())) / args.fs / 3600
-        return f"{args.target}: {len(data.utterances)} utterances, {hours:.2f} h"
+        n = len(data.columns["utt2num_samples"])
+        return f"{args.target}: {n} utterances, {hours:.2f} h of {args.audio_format}"
 
     return run_command(work)
 

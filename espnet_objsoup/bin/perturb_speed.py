@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command, string_list
+from espnet_objsoup.bin.data_options import add_allow_pipes
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.selection import perturb_speed
+
+
+def factor_list(value: str) -> list[float]:
+    """Type of `--factors "0.9 1.0 1.1"`.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything but numbers.
+    """
+    try:
+        return [float(factor) for factor in string_list(value)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers, found {value!r}") from None
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,7 +31,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, help="data directory")
     parser.add_argument("target", type=Path, help="data directory to write")
-    parser.add_argument("--factors", type=string_list, default=["0.9", "1.0", "1.1"])
+    parser.add_argument("--factors", type=factor_list, default="0.9 1.0 1.1", help="of speed")
+    add_allow_pipes(parser)
     return parser
 
 
@@ -27,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
 
     def work() -> str:
-        data = perturb_speed(datadir.read(args.source), [float(f) for f in args.factors])
+        data = perturb_speed(datadir.read(args.source, args.allow_pipes), args.factors)
         datadir.write(data, args.target)
-        return f"{args.target}: {len(data.utterances)} utterances at {' '.join(args.factors)}"
+        speeds = " ".join(f"{factor:g}" for factor in args.factors)
+        return f"{args.target}: {len(data.utterances)} utterances at speeds {speeds}"
 
     return run_command(work)
 

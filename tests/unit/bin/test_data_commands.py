@@ -5,12 +5,14 @@ import pytest
 
 from espnet_objsoup.bin import (
     cli,
+    combine_data_dirs,
     filter_data_dir,
     fix_data_dir,
     format_audio,
     make_token_list,
     perturb_speed,
     prepare_corpus,
+    subset_data_dir,
     validate_data_dir,
 )
 from espnet_objsoup.data import datadir
@@ -18,8 +20,8 @@ from espnet_objsoup.data import datadir
 from ..data.factory import make_data, write_tone
 
 MODULES = [
-    filter_data_dir, fix_data_dir, format_audio, make_token_list, perturb_speed, prepare_corpus,
-    validate_data_dir,
+    combine_data_dirs, filter_data_dir, fix_data_dir, format_audio, make_token_list, perturb_speed,
+    prepare_corpus, subset_data_dir, validate_data_dir,
 ]  # fmt: skip
 
 
@@ -46,6 +48,84 @@ def test_fix_then_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert fix_data_dir.main([f"{tmp_path}/d", f"{tmp_path}/d"]) == 0
     assert validate_data_dir.main([f"{tmp_path}/d"]) == 0
     assert "lines dropped" in capsys.readouterr().err
+
+
+def test_subsets_combine_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    (tmp_path / "utts").write_text("en-c-u3 more words\nnone\n")
+    d, a, b, c = (f"{tmp_path}/{name}" for name in "dabc")
+    assert subset_data_dir.main([d, a, "--langs", "fr"]) == 0
+    assert subset_data_dir.main([d, b, "--utt_list", f"{tmp_path}/utts"]) == 0
+    captured = capsys.readouterr()
+    assert "2 of 3 utterances" in captured.out
+    assert "1 of 2 are not in the data directory (such as none)" in captured.err
+    assert combine_data_dirs.main([a, b, c]) == 0
+    assert "2 + 1 = 3 utterances" in capsys.readouterr().out
+    for path in (tmp_path / "d").iterdir():
+        assert (tmp_path / "c" / path.name).read_bytes() == path.read_bytes()
+    assert combine_data_dirs.main([a, d, c]) == 1
+    assert "2 ids are in another directory too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--per", "lang"], ["--number", "0"], ["--choose", "middle", "--number", "1"]]
+)
+def test_subset_needs_to_know_what(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        subset_data_dir.main(["a", "b", *options])
+    assert stop.value.code == 2
+
+
+def test_commands_of_wav_scp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data()
+    audio = write_tone(tmp_path / "in.wav")
+    data.columns["wav.scp"] = {u: f"cat {audio} |" for u in data.utterances}
+    datadir.write(data, tmp_path / "d")
+    for command in (validate_data_dir.main, format_audio.main):
+        assert (
+            command([f"{tmp_path}/d", *([f"{tmp_path}/out"] * (command != validate_data_dir.main))])
+            == 1
+        )
+        assert "found a command" in capsys.readouterr().err
+    options = ["--allow_pipes", "true"]
+    assert validate_data_dir.main([f"{tmp_path}/d", *options, "--check_audio", "true"]) == 0
+    ark = ["--audio_format", "flac.ark", "--nj", "1"]
+    assert format_audio.main([f"{tmp_path}/d", f"{tmp_path}/out", *options, *ark]) == 0
+    assert "3 utterances, 0.00 h of flac.ark" in capsys.readouterr().out
+    assert validate_data_dir.main([f"{tmp_path}/out"]) == 0
+
+
+def test_check_audio_fails_on_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio = write_tone(tmp_path / "in.wav")
+    audio.write_bytes(audio.read_bytes()[:1000])
+    datadir.write(make_data(audio), tmp_path / "d")
+    assert validate_data_dir.main([f"{tmp_path}/d"]) == 0
+    assert validate_data_dir.main([f"{tmp_path}/d", "--check_audio", "true", "--nj", "1"]) == 1
+    assert capsys.readouterr().err.count("the file is cut off") == 3
+
+
+def test_unlabelled_are_kept_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data()
+    data.columns["text"]["en-c-u3"] = "<na>"
+    data.columns["utt2num_samples"] = dict.fromkeys(data.utterances, "16000")
+    datadir.write(data, tmp_path / "d")
+    d, out = f"{tmp_path}/d", f"{tmp_path}/out"
+    assert filter_data_dir.main([d, out]) == 0
+    assert filter_data_dir.main([d, out, "--keep_unlabelled", "true"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "kept 2 (0.00 h), dropped 0 too short, 0 too long, 1 without" in first
+    assert "kept 3" in second
+
+
+@pytest.mark.parametrize("factors", ["0.9,x", "0.1", ""])
+def test_bad_factors(tmp_path: Path, factors: str) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    try:
+        status = perturb_speed.main([f"{tmp_path}/d", f"{tmp_path}/e", "--factors", factors])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == (2 if "x" in factors else 1)
+    assert not (tmp_path / "e").exists()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
