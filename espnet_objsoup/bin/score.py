@@ -26,10 +26,27 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exp_dir", type=Path, required=True, help="exp/T")
     parser.add_argument("--asr_text_policy", choices=POLICIES, default="lc.rm")
     parser.add_argument("--st_text_policy", choices=POLICIES, default="tc")
+    parser.add_argument(
+        "--cross_check",
+        type=boolean,
+        default=True,
+        help="compare WER and CER with ESPnet's splet-measure (1 ms per utterance)",
+    )
     parser.add_argument("--model_file", default="", help="for RESULTS.md")
     parser.add_argument("--command", default="", help="for RESULTS.md")
     parser.add_argument("--results_file", type=Path, help="also write RESULTS.md there")
     return parser
+
+
+def boolean(value: str) -> bool:
+    """Type of options that are `true` or `false`, as ESPnet writes them.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    if value.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, found {value!r}")
+    return value.lower() == "true"
 
 
 def write(path: Path, content: str) -> None:
@@ -58,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args.decode_dir / name,
                 args.asr_text_policy,
                 args.st_text_policy,
+                args.cross_check,
             )
             for name in args.test_sets
         }
@@ -74,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.results_file is not None:
             write(args.results_file, results)
         print(results[results.index("\n## ", 12) :].strip())
-        return f"{args.exp_dir}: scores.json and RESULTS.md of {', '.join(args.test_sets)}"
+        checked = "; error rates equal splet-measure's" if args.cross_check else ""
+        return f"{args.exp_dir}: scores.json and RESULTS.md of {', '.join(args.test_sets)}{checked}"
 
     return run_command(work)
 

@@ -48,26 +48,56 @@ class ErrorCounts:
         return 100.0 * errors / self.reference_tokens
 
 
+def words_of(text: str) -> list[str]:
+    """Words separated by spaces."""
+    return text.split()
+
+
+def characters_of(text: str, lang: str) -> list[str]:
+    """Characters; spaces count, except in languages written without them."""
+    separator = "" if lang in UNSPACED_LANGUAGES else " "
+    return list(separator.join(text.split()))
+
+
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Counts in words separated by spaces.
 
     Raises:
         ValueError: if the numbers of utterances differ or a reference is empty.
     """
-    return _counts([r.split() for r in references], [h.split() for h in hypotheses])
+    return _counts(*([words_of(text) for text in side] for side in (references, hypotheses)))
 
 
 def character_errors(
     references: Sequence[str], hypotheses: Sequence[str], lang: str
 ) -> ErrorCounts:
-    """Counts in characters; spaces count, except in languages written without them.
+    """Counts in characters, as `characters_of` has them.
 
     Raises:
         ValueError: as `word_errors`.
     """
-    separator = "" if lang in UNSPACED_LANGUAGES else " "
-    texts = [[separator.join(t.split()) for t in side] for side in (references, hypotheses)]
-    return _counts(*([list(text) for text in side] for side in texts))
+    return _counts(
+        *([characters_of(text, lang) for text in side] for side in (references, hypotheses))
+    )
+
+
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The alignment that the counts come from.
+
+    Returns:
+        (operation, reference token, hypothesis token); the operation is C (correct), S, D or I,
+        and a token is empty where a side has none.
+    """
+    output = _process([list(reference)], [list(hypothesis)])
+    operations = {"equal": "C", "substitute": "S", "delete": "D", "insert": "I"}
+    aligned = []
+    for chunk in output.alignments[0]:
+        left = list(reference[chunk.ref_start_idx : chunk.ref_end_idx])
+        right = list(hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        size = max(len(left), len(right))
+        left, right = (side + [""] * (size - len(side)) for side in (left, right))
+        aligned += [(operations[chunk.type], *pair) for pair in zip(left, right, strict=True)]
+    return aligned
 
 
 def _counts(references: list[list[str]], hypotheses: list[list[str]]) -> ErrorCounts:
@@ -78,14 +108,7 @@ def _counts(references: list[list[str]], hypotheses: list[list[str]]) -> ErrorCo
     empty = [i for i, tokens in enumerate(references) if not tokens]
     if empty:
         raise ValueError(f"error rate: reference {empty[0]} is empty")
-    # Tokens become single private characters, so that jiwer aligns exactly these tokens.
-    codes: dict[str, str] = {}
-    encoded = [
-        ["".join(codes.setdefault(t, chr(0x20000 + len(codes))) for t in tokens) for tokens in side]
-        for side in (references, hypotheses)
-    ]
-    keep = jiwer.Compose([jiwer.ReduceToListOfListOfChars()])
-    output = jiwer.process_characters(*encoded, keep, keep)
+    output = _process(references, hypotheses)
     wrong = sum(r != h for r, h in zip(references, hypotheses, strict=True))
     return ErrorCounts(
         output.hits,
@@ -95,3 +118,14 @@ def _counts(references: list[list[str]], hypotheses: list[list[str]]) -> ErrorCo
         wrong,
         len(references),
     )
+
+
+def _process(references: list[list[str]], hypotheses: list[list[str]]) -> jiwer.CharacterOutput:
+    # Tokens become single private characters, so that jiwer aligns exactly these tokens.
+    codes: dict[str, str] = {}
+    encoded = [
+        ["".join(codes.setdefault(t, chr(0x20000 + len(codes))) for t in tokens) for tokens in side]
+        for side in (references, hypotheses)
+    ]
+    keep = jiwer.Compose([jiwer.ReduceToListOfListOfChars()])
+    return jiwer.process_characters(*encoded, keep, keep)

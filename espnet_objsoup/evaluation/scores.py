@@ -1,15 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of an experiment: every split, task and language."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from espnet_objsoup.data.datadir import NO_VALUE, DataDir, read
 from espnet_objsoup.data.text import normalise
-from espnet_objsoup.evaluation.error_rate import ErrorCounts, character_errors, word_errors
+from espnet_objsoup.evaluation.cross_check import cross_check
+from espnet_objsoup.evaluation.details import (
+    ScoredUtterance,
+    write_error_details,
+    write_translation_details,
+)
+from espnet_objsoup.evaluation.error_rate import (
+    ErrorCounts,
+    character_errors,
+    characters_of,
+    word_errors,
+    words_of,
+)
 from espnet_objsoup.evaluation.translation import score_translations
 
 Scores = dict[str, dict[str, Any]]
@@ -20,14 +33,19 @@ class ScoringError(ValueError):
 
 
 def score_split(
-    data_dir: Path, decode_dir: Path, asr_policy: str = "lc.rm", st_policy: str = "tc"
+    data_dir: Path,
+    decode_dir: Path,
+    asr_policy: str = "lc.rm",
+    st_policy: str = "tc",
+    check: bool = True,
 ) -> Scores:
-    """Scores of one split.
+    """Scores of one split; writes `<decode_dir>/<task>/score_{wer,cer,bleu}` beside them.
 
     Args:
         data_dir: dump directory with the references.
         decode_dir: directory with `asr`, `st`, `asr_ctc`, ... of this split.
         asr_policy, st_policy: text policies applied to both sides.
+        check: compare error rates with an independent implementation.
 
     Returns:
         "asr/fr" -> wer, cer and counts; "st/fr-en" -> bleu, bleu_lc, chrf, signature; a directory
@@ -35,6 +53,7 @@ def score_split(
 
     Raises:
         ScoringError: if there is nothing to score, or ids differ.
+        CrossCheckError: if the implementations disagree.
     """
     data = read(data_dir)
     directories = sorted(p for p in decode_dir.glob("*") if (p / "text").exists())
@@ -45,17 +64,49 @@ def score_split(
         task = directory.name.split("_")[0]
         if task not in ("asr", "st"):
             raise ScoringError(f"{directory}: expected a directory of task asr or st")
-        groups = _group(data, _read_hypotheses(directory / "text"), task, directory)
-        for key, pairs in sorted(groups.items()):
-            score = _recognition if task == "asr" else _translation
-            policy = asr_policy if task == "asr" else st_policy
-            scores[f"{directory.name}/{key}"] = score(pairs, key, policy)
-        measures = ("wer", "cer") if task == "asr" else ("bleu", "bleu_lc", "chrf")
-        scores[f"{directory.name}/mean"] = {
-            measure: fmean(scores[f"{directory.name}/{key}"][measure] for key in groups)
-            for measure in measures
-        }
+        policy = asr_policy if task == "asr" else st_policy
+        scores |= _score_directory(data, directory, task, policy, check)
     return scores
+
+
+def _score_directory(data: DataDir, directory: Path, task: str, policy: str, check: bool) -> Scores:
+    found = _group(data, _read_hypotheses(directory / "text"), task, directory)
+    groups = {key: _normalised(found[key], policy) for key in sorted(found)}
+    scores: Scores = {}
+    for key, utterances in groups.items():
+        name = f"{directory.name}/{key}"
+        if task == "asr":
+            scores[name] = _recognition(name, utterances, check)
+        else:
+            scores[name] = _translation(utterances)
+        scores[name]["text_policy"] = policy
+    _write_details(directory, task, groups, scores)
+    measures = ("wer", "cer") if task == "asr" else ("bleu", "bleu_lc", "chrf")
+    mean = {measure: fmean(score[measure] for score in scores.values()) for measure in measures}
+    return {**scores, f"{directory.name}/mean": mean}
+
+
+def _normalised(utterances: list[ScoredUtterance], policy: str) -> list[ScoredUtterance]:
+    return [
+        replace(
+            utterance,
+            reference=normalise(utterance.reference, utterance.lang, policy),
+            hypothesis=normalise(utterance.hypothesis, utterance.lang, policy),
+        )
+        for utterance in utterances
+    ]
+
+
+def _write_details(
+    directory: Path, task: str, groups: Mapping[str, list[ScoredUtterance]], scores: Scores
+) -> None:
+    utterances = [utterance for of_key in groups.values() for utterance in of_key]
+    if task == "asr":
+        write_error_details(directory / "score_wer", utterances, lambda text, _: words_of(text))
+        write_error_details(directory / "score_cer", utterances, characters_of)
+    else:
+        result = json.dumps(scores, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        write_translation_details(directory / "score_bleu", utterances, result)
 
 
 def _read_hypotheses(path: Path) -> dict[str, str]:
@@ -72,22 +123,25 @@ def _read_hypotheses(path: Path) -> dict[str, str]:
 
 def _group(
     data: DataDir, hypotheses: Mapping[str, str], task: str, where: Path
-) -> dict[str, list[tuple[str, str]]]:
-    """(reference, hypothesis) by language or pair."""
+) -> dict[str, list[ScoredUtterance]]:
+    """Utterances by language or pair."""
     references = data.columns["text" if task == "asr" else "st_text"]
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, list[ScoredUtterance]] = {}
     unknown = sorted(set(hypotheses) - set(references))
     if unknown:
         raise ScoringError(
             f"{where}: {len(unknown)} hypotheses are not in the data, such as {unknown[0]}"
         )
     for utterance in hypotheses:
-        key = data.columns["utt2lang"][utterance]
+        key = lang = data.columns["utt2lang"][utterance]
         if task == "st":
-            key += f"-{data.columns['utt2tgt'][utterance]}"
+            lang = data.columns["utt2tgt"][utterance]
+            key += f"-{lang}"
         if references[utterance] == NO_VALUE:
             raise ScoringError(f"{where}: {utterance} has a hypothesis but no reference")
-        groups.setdefault(key, []).append((references[utterance], hypotheses[utterance]))
+        speaker = data.columns["utt2spk"][utterance]
+        texts = references[utterance], hypotheses[utterance]
+        groups.setdefault(key, []).append(ScoredUtterance(utterance, speaker, lang, *texts))
     missing = [
         utterance
         for utterance, text in references.items()
@@ -108,26 +162,41 @@ def _scored(data: DataDir, utterance: str, task: str, groups: Mapping[str, Any])
     return (key if task == "asr" else f"{key}-{data.columns['utt2tgt'][utterance]}") in groups
 
 
-def _recognition(pairs: list[tuple[str, str]], lang: str, policy: str) -> dict[str, Any]:
-    references = [normalise(reference, lang, policy) for reference, _ in pairs]
-    hypotheses = [normalise(hypothesis, lang, policy) for _, hypothesis in pairs]
+def _recognition(name: str, utterances: list[ScoredUtterance], check: bool) -> dict[str, Any]:
+    lang = utterances[0].lang
+    references = [utterance.reference for utterance in utterances]
+    hypotheses = [utterance.hypothesis for utterance in utterances]
+    empty = [utterance.utterance for utterance in utterances if not utterance.reference]
+    if empty:
+        raise ScoringError(
+            f"{name}: expected words in every reference, found none in {len(empty)} after "
+            f"normalisation, such as {empty[0]}; drop them (stage 4) or choose another "
+            "--asr_text_policy"
+        )
     words = word_errors(references, hypotheses)
     characters = character_errors(references, hypotheses, lang)
-    return {"wer": words.rate, "cer": characters.rate, **_counts(words), "sentences": len(pairs)}
+    score = {
+        **{"wer": words.rate, "cer": characters.rate, "sentences": len(utterances)},
+        **_counts(words, "words", ""),
+        **_counts(characters, "characters", "character_"),
+        "wrong_sentences": words.wrong_sentences,
+    }
+    if check:
+        found = cross_check(name, references, hypotheses, lang, words, characters)
+        score["splet"] = {measure: {**asdict(c), "rate": c.rate} for measure, c in found.items()}
+    return score
 
 
-def _counts(counts: ErrorCounts) -> dict[str, int]:
+def _counts(counts: ErrorCounts, tokens: str, prefix: str) -> dict[str, int]:
     return {
-        "words": counts.reference_tokens,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "wrong_sentences": counts.wrong_sentences,
+        tokens: counts.reference_tokens,
+        f"{prefix}substitutions": counts.substitutions,
+        f"{prefix}deletions": counts.deletions,
+        f"{prefix}insertions": counts.insertions,
     }
 
 
-def _translation(pairs: list[tuple[str, str]], key: str, policy: str) -> dict[str, Any]:
-    target = key.split("-")[1]
-    references = [normalise(reference, target, policy) for reference, _ in pairs]
-    hypotheses = [normalise(hypothesis, target, policy) for _, hypothesis in pairs]
-    return asdict(score_translations(references, hypotheses, target))
+def _translation(utterances: list[ScoredUtterance]) -> dict[str, Any]:
+    references = [utterance.reference for utterance in utterances]
+    hypotheses = [utterance.hypothesis for utterance in utterances]
+    return asdict(score_translations(references, hypotheses, utterances[0].lang))

@@ -8,6 +8,8 @@ import sacrebleu
 from espnet_objsoup.bin import score
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.corpora.rows import Utterance, to_data_dir
+from espnet_objsoup.evaluation import scores
+from espnet_objsoup.evaluation.error_rate import ErrorCounts, word_errors
 from espnet_objsoup.evaluation.scores import ScoringError, score_split
 from espnet_objsoup.evaluation.translation import score_translations
 
@@ -42,14 +44,46 @@ def write_hypotheses(root: Path, task: str, texts: list[str]) -> None:
 
 
 def test_scores_by_language_pair_and_mean(experiment: Path) -> None:
-    scores = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
-    assert scores["asr/fr"]["wer"] == pytest.approx(100 / 8)
-    assert scores["asr/fr"]["deletions"] == 1
-    assert scores["asr/en"]["wer"] == pytest.approx(100 / 3)
-    assert scores["asr/mean"]["wer"] == pytest.approx((100 / 8 + 100 / 3) / 2)
-    assert scores["st/fr-en"]["bleu"] == pytest.approx(100)
-    assert "tok:13a" in scores["st/fr-en"]["signature"]
-    assert "tok:zh" in scores["st/en-zh"]["signature"]
+    found = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
+    assert found["asr/fr"]["wer"] == pytest.approx(100 / 8)
+    assert found["asr/fr"]["deletions"] == 1
+    assert found["asr/en"]["wer"] == pytest.approx(100 / 3)
+    assert found["asr/mean"]["wer"] == pytest.approx((100 / 8 + 100 / 3) / 2)
+    assert found["st/fr-en"]["bleu"] == pytest.approx(100)
+    assert "tok:13a" in found["st/fr-en"]["signature"]
+    assert "tok:zh" in found["st/en-zh"]["signature"]
+
+
+def test_scores_hold_all_counts_and_splets(experiment: Path) -> None:
+    found = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
+    french = found["asr/fr"]
+    assert (french["words"], french["characters"]) == (8, 35)
+    assert french["character_deletions"] == 4  # "ici" and its space
+    assert french["text_policy"] == "lc.rm"
+    assert french["splet"]["wer"]["rate"] == pytest.approx(french["wer"])
+    assert french["splet"]["cer"]["rate"] == pytest.approx(french["cer"])
+    unchecked = score_split(
+        experiment / "dump" / "test", experiment / "exp" / "decode" / "test", check=False
+    )
+    assert "splet" not in unchecked["asr/fr"]
+
+
+def test_alignments_are_written_beside_the_hypotheses(experiment: Path) -> None:
+    decoded = experiment / "exp" / "decode" / "test"
+    score_split(experiment / "dump" / "test", decoded)
+    listing = (decoded / "asr" / "score_wer" / "result.txt").read_text()
+    expected = (
+        "id: (fr-s-fr-s-u0)\nScores: (#C #S #D #I) 3 0 1 0\n"
+        "REF:  le chat dort ICI\nHYP:  le chat dort ***\nEval:              D\n"
+    )
+    assert expected in listing
+    assert "hello big WORLD\nHYP:  hello big WORD" in listing
+    hypotheses = (decoded / "asr" / "score_cer" / "hyp.trn").read_text().splitlines()
+    assert "h e l l o <space> b i g <space> w o r d\t(en-s-en-s-u2)" in hypotheses
+    translations = (decoded / "st" / "score_bleu" / "ref.trn").read_text().splitlines()
+    assert "The cat sleeps here now.\t(fr-s-fr-s-u0)" in translations
+    result = json.loads((decoded / "st" / "score_bleu" / "result.txt").read_text())
+    assert result["st/fr-en"]["bleu"] == pytest.approx(100)
 
 
 def test_bleu_is_sacrebleus() -> None:
@@ -64,9 +98,9 @@ def test_bleu_is_sacrebleus() -> None:
 
 def test_variants_of_a_task_are_scored_beside_it(experiment: Path) -> None:
     write_hypotheses(experiment, "asr_ctc", [row[1] for row in ROWS])
-    scores = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
-    assert scores["asr_ctc/mean"]["wer"] == 0.0
-    assert scores["asr/mean"]["wer"] > 0.0
+    found = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
+    assert found["asr_ctc/mean"]["wer"] == 0.0
+    assert found["asr/mean"]["wer"] > 0.0
 
 
 def test_missing_and_unknown_hypotheses_are_errors(experiment: Path) -> None:
@@ -98,6 +132,36 @@ def test_command_writes_json_and_markdown(
     for part in ("- seed: `7`", "- command: `./run.sh`", "|asr/fr|2|8|", "chrF2", "- commit: "):
         assert part in results
     assert "scores.json" in capsys.readouterr().out.splitlines()[-1]
+    assert "|asr/fr|2|8|0.0|12.5|0.0|12.5|" in results  # of 8 words one was deleted
+
+
+def test_disagreement_with_splet_stops_scoring(
+    experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = experiment / "exp"
+    arguments = ["--decode_dir", str(exp / "decode"), "--dump_dir", str(experiment / "dump")]
+    arguments += ["--test_sets", "test", "--exp_dir", str(exp)]
+
+    def wrong(references: list[str], hypotheses: list[str]) -> ErrorCounts:
+        return word_errors(references, hypotheses) + ErrorCounts(substitutions=1)
+
+    monkeypatch.setattr(scores, "word_errors", wrong)
+    assert score.main(arguments) == 1
+    err = capsys.readouterr().err
+    assert "asr/en: WER: expected the same" in err
+    assert "50.0000 (S 2, D 0, I 0, 4 tokens) and 33.3333 (S 1, D 0, I 0, 3 tokens)" in err
+    assert not (exp / "scores.json").exists()
+    assert score.main([*arguments, "--cross_check", "false"]) == 0
+    with pytest.raises(SystemExit):
+        score.main([*arguments, "--cross_check", "maybe"])
+
+
+def test_reference_without_words_is_named(experiment: Path) -> None:
+    data = datadir.read(experiment / "dump" / "test")
+    data.columns["text"]["fr-s-u0"] = "..."
+    datadir.write(data, experiment / "dump" / "test")
+    with pytest.raises(ScoringError, match="asr/fr: expected words .* such as fr-s-u0"):
+        score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
 
 
 def test_command_fails_with_a_message(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
