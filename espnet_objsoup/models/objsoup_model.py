@@ -6,6 +6,7 @@ objectives.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,12 +19,29 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor, nn
 
+from espnet_objsoup.models.batch_statistics import batch_statistics
 from espnet_objsoup.models.feature_lengths import feature_lengths
+from espnet_objsoup.models.gradient_scale import GradientScale, scale_gradient
 from espnet_objsoup.models.objective_table import ObjectiveTable
 from espnet_objsoup.models.ssl import AbsSSLHead
 from espnet_objsoup.models.task_head import HeadOutput, TaskHead
 
 Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class HeadInput:
+    """What an encoder pass gives the head of a task.
+
+    Attributes:
+        h: (B, T, D) encoder output.
+        lengths: (B,) frames.
+        context: of `ssl`: what is to be predicted; never seen by the encoder.
+    """
+
+    h: Tensor
+    lengths: Tensor
+    context: Any = None
 
 
 class ESPnetObjSoupModel(AbsESPnetModel):
@@ -82,6 +100,8 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         self.asr_head = asr_head
         self.st_head = st_head
         self.ssl_head = ssl_head
+        # Set by a trainer that weights objectives where the encoder ends.
+        self.gradient_scale: GradientScale | None = None
         self.table = ObjectiveTable(objectives, self.languages, objective_weights or {})
         if (ssl_head is not None) != (self.table.ssl_index is not None):
             raise ValueError(
@@ -111,6 +131,19 @@ class ESPnetObjSoupModel(AbsESPnetModel):
     def loss_mode(self) -> str:
         """`token` or `espnet`: how the heads normalise their losses."""
         return next((head.loss_mode for head in self.heads.values()), "token")
+
+    @property
+    def objectives_of_head(self) -> dict[str, int]:
+        """Objective -> number of objectives whose gradients its head averages.
+
+        A decoder shared by both tasks makes one head of them.
+        """
+        tasks = {name: name.split("/")[0] for name in self.objectives}
+        decoders = {task: id(head.decoder) for task, head in self.heads.items() if head.decoder}
+        if len(decoders) > 1 and len(set(decoders.values())) == 1:
+            tasks = {name: "shared" if task in decoders else task for name, task in tasks.items()}
+        members = list(tasks.values())
+        return {name: members.count(task) for name, task in tasks.items()}
 
     @property
     def heads(self) -> dict[str, TaskHead]:
@@ -217,15 +250,21 @@ class ESPnetObjSoupModel(AbsESPnetModel):
 
     def head_outputs(self, h: Tensor, lengths: Tensor, batch: Batch) -> dict[str, HeadOutput]:
         """Outputs of every supervised head, rows without a label being zero."""
+        return self._supervised_outputs(dict.fromkeys(self.heads, HeadInput(h, lengths)), batch)
+
+    def _supervised_outputs(
+        self, inputs: Mapping[str, HeadInput], batch: Batch
+    ) -> dict[str, HeadOutput]:
         index = self.table.index(batch)
         return {
-            task: self._head_output(task, head, h, lengths, batch, index[task] >= 0)
-            for task, head in self.heads.items()
+            task: self._head_output(task, inputs[task], batch, index[task] >= 0)
+            for task in self.heads
         }
 
     def _head_output(
-        self, task: str, head: TaskHead, h: Tensor, lengths: Tensor, batch: Batch, mask: Tensor
+        self, task: str, head_input: HeadInput, batch: Batch, mask: Tensor
     ) -> HeadOutput:
+        head, h, lengths = self.heads[task], head_input.h, head_input.lengths
         rows = mask.nonzero()[:, 0]
         if len(rows) == 0:
             empty = HeadOutput.empty(h)
@@ -264,15 +303,42 @@ class ESPnetObjSoupModel(AbsESPnetModel):
             `weight` (1,): B.
             `losses`, `counts`: objective -> mean loss over its utterances (0 if absent) and number
             of its utterances, for every objective in a fixed order.
+            `utterance_losses`, `objective_index`: task -> (B,) losses and objectives (-1: none).
+        """
+        inputs = self.task_inputs(batch)
+        if self.gradient_scale is not None:
+            index = self.objective_index(batch)
+            inputs = {
+                task: replace(
+                    of_task, h=scale_gradient(of_task.h, index[task], self.gradient_scale)
+                )
+                for task, of_task in inputs.items()
+            }
+        return self.batch_result(self.task_outputs(inputs, batch), batch)
+
+    def task_inputs(self, batch: Batch) -> dict[str, HeadInput]:
+        """Encoder passes: what the head of every task gets, `asr` and `st` the same.
+
+        A caller may put nodes between these and `task_outputs`; each has B rows.
         """
         features, n_frames = self.features(batch)
-        # Before the supervised pass, which normalises the features in place.
-        ssl = None if self.ssl_head is None else self.encode_ssl(features, n_frames)
-        h, lengths = self.encode_features(features, n_frames)
-        outputs = self.head_outputs(h, lengths, batch)
-        if ssl is not None:
-            outputs["ssl"] = self.ssl_head.outputs(*ssl)
-        return self.batch_result(outputs, batch)
+        ssl = None
+        if self.ssl_head is not None:
+            # Before the supervised pass, which normalises the features in place.
+            ssl = HeadInput(*self.encode_ssl(features, n_frames))
+        inputs = {}
+        if self.heads:
+            supervised = HeadInput(*self.encode_features(features, n_frames))
+            inputs = dict.fromkeys(self.heads, supervised)
+        return inputs if ssl is None else {**inputs, "ssl": ssl}
+
+    def task_outputs(self, inputs: Mapping[str, HeadInput], batch: Batch) -> dict[str, HeadOutput]:
+        """Outputs of all heads for what `task_inputs` returned; rows that do not count are zero."""
+        outputs = self._supervised_outputs(inputs, batch)
+        if self.ssl_head is not None:
+            ssl = inputs["ssl"]
+            outputs["ssl"] = self.ssl_head.outputs(ssl.h, ssl.lengths, ssl.context)
+        return outputs
 
     def batch_result(
         self, outputs: Mapping[str, HeadOutput], batch: Batch
@@ -282,7 +348,7 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         batch_size = batch["speech"].size(0)
         losses, counts = self.table.reduce({t: o.losses for t, o in outputs.items()}, index)
         total = (losses * counts * self.table.weights).sum() / batch_size
-        stats = self._stats(outputs, index, losses.detach(), counts)
+        stats = batch_statistics(self.table, self.heads, outputs, index)
         stats["loss"] = total.detach()
         loss, stats, weight = force_gatherable((total, stats, batch_size), total.device)
         return {
@@ -291,37 +357,9 @@ class ESPnetObjSoupModel(AbsESPnetModel):
             "weight": weight,
             "losses": dict(zip(self.objectives, losses.unbind(), strict=True)),
             "counts": dict(zip(self.objectives, counts.unbind(), strict=True)),
+            "utterance_losses": {task: output.losses for task, output in outputs.items()},
+            "objective_index": {task: index[task] for task in outputs},
         }
-
-    def _stats(
-        self,
-        outputs: Mapping[str, HeadOutput],
-        index: Mapping[str, Tensor],
-        losses: Tensor,
-        counts: Tensor,
-    ) -> dict[str, Tensor]:
-        # 0 / 0 is the NaN that ESPnet's reporter leaves out of an epoch's mean.
-        present = torch.where(counts > 0, losses, torch.nan)
-        correct, _ = self.table.reduce({t: o.correct_tokens for t, o in outputs.items()}, index)
-        tokens, _ = self.table.reduce({t: o.target_tokens for t, o in outputs.items()}, index)
-        accuracies = correct / tokens
-        stats = {}
-        for task, output in outputs.items():
-            rows = index[task] >= 0
-            stats[f"loss_{task}"] = output.losses.detach().sum() / rows.sum()
-            if self._has_accuracy(task):
-                stats[f"acc_{task}"] = output.correct_tokens.sum() / output.target_tokens.sum()
-            if task in self.heads and self.heads[task].ctc is not None:
-                stats[f"infeasible_ctc_{task}"] = output.infeasible_ctc.sum() / rows.sum()
-        for k, objective in enumerate(self.objectives):
-            key = objective.replace("/", "_").replace("-", "_")
-            stats[f"loss_{key}"] = present[k]
-            if self._has_accuracy(objective.split("/")[0]):
-                stats[f"acc_{key}"] = accuracies[k]
-        return stats
-
-    def _has_accuracy(self, task: str) -> bool:
-        return task == "ssl" or self.heads[task].decoder is not None
 
     def collect_feats(
         self, speech: Tensor, speech_lengths: Tensor, **_: Tensor

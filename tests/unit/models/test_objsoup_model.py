@@ -96,9 +96,13 @@ def test_task_absent_from_a_batch_is_finite_and_keeps_all_parameters_in_the_grap
 def test_batch_without_any_language_has_zero_loss() -> None:
     batch = make_batch(MIXED)
     batch["lang"] = torch.full_like(batch["lang"], -1)
-    out = make_model()(**batch)
+    model = make_model()
+    out = model(**batch)
     assert out["loss"].item() == 0.0
     assert all(int(count) == 0 for count in out["counts"].values())
+    # A process with such a batch still takes part in the reduction of all gradients.
+    out["loss"].sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in model.parameters())
 
 
 def test_mean_over_a_data_set_does_not_depend_on_batching() -> None:

@@ -2,6 +2,7 @@
 """Self-supervision as an objective of the model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,23 @@ def test_forward_is_the_parts_that_an_engine_calls(kind: str) -> None:
     assert set(supervised) == {"asr", "st"}
     total = supervised["asr"].sum() + supervised["st"].sum() + 0.5 * losses.sum()
     assert torch.allclose(out["loss"], total / 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_between_passes_and_heads_scales_rows_of_a_task(kind: str) -> None:
+    model = make_ssl_model(kind).eval()
+    batch = make_batch(MIXED)
+    inputs = model.task_inputs(batch)
+    assert set(inputs) == {"asr", "st", "ssl"}
+    assert inputs["asr"].h is inputs["st"].h
+    h = {task: value.h.detach().requires_grad_() for task, value in inputs.items()}
+    cut = {task: replace(value, h=h[task]) for task, value in inputs.items()}
+    outputs = model.task_outputs(cut, batch)
+    sum(output.losses.sum() for output in outputs.values()).backward()
+    assert torch.equal(outputs["ssl"].losses, model.ssl_head.losses(**vars(inputs["ssl"])))
+    for task, index in model.objective_index(batch).items():
+        reached = h[task].grad.abs().sum((1, 2)) > 0
+        assert torch.equal(reached, index >= 0), task
 
 
 @pytest.mark.parametrize("kind", KINDS)
