@@ -125,7 +125,7 @@ class Speech2Text:
         train_config: `config.yaml` of the experiment.
         model_file: weights, such as `valid.loss.ave.pth`.
         device: `cpu`, `cuda`, `cuda:0`.
-        dtype: `float32`, `float64`, `float16` or `bfloat16`.
+        dtype: `float32`, `float64`, `float16` or `bfloat16`; the last two are the encoder's only.
         options: of the search.
 
     Raises:
@@ -148,6 +148,12 @@ class Speech2Text:
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
         self.model = model.to(self.device, self.dtype).eval()
+        # Half precision is for the encoder, which does most of the work: there is no spectrum in
+        # it, and the sums of log-probabilities in a search would overflow.
+        self._full_dtype = torch.promote_types(self.dtype, torch.float32)
+        for module in (model.frontend, *model.heads.values()):
+            if module is not None:
+                module.to(self._full_dtype)
         self.sample_rate_hz = int(getattr(model.frontend, "fs", 16000) or 16000)
         self.options = options or SearchOptions()
         self.tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
@@ -188,14 +194,15 @@ class Speech2Text:
         # padding, and hypotheses would depend on what an utterance is decoded with.
         features, lengths = zip(*map(self._features, speeches), strict=True)
         padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
-        return self.model.encode_features(padded, torch.cat(lengths))
+        h, h_lengths = self.model.encode_features(padded, torch.cat(lengths))
+        return h.to(self._full_dtype), h_lengths
 
     def _features(self, speech: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Features (T, F) of one utterance and their length (1,)."""
-        wave = torch.as_tensor(speech, dtype=self.dtype, device=self.device).reshape(1, -1)
+        wave = torch.as_tensor(speech, dtype=self._full_dtype, device=self.device).reshape(1, -1)
         length = torch.tensor([wave.size(1)], device=self.device)
         features, lengths = self.model.features({"speech": wave, "speech_lengths": length})
-        return features[0], lengths
+        return features[0].to(self.dtype), lengths
 
     @torch.no_grad()
     def search(
@@ -320,7 +327,7 @@ class Speech2Text:
             pre_beam_score_key="full",
             normalize_length=options.normalize_length,
         )
-        return search.to(self.device, self.dtype).eval()
+        return search.to(self.device, self._full_dtype).eval()
 
     def _result(self, ids: list[int], score: float) -> Result:
         ids = [i for i in ids if i != self.model.eos]

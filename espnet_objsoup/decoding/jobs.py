@@ -282,8 +282,8 @@ def _failure(failed: Mapping[Job, int], n_jobs: int) -> str:
     """What went wrong: every failed job, and how the first one's log ends."""
     first = min(failed, key=lambda job: job.number)
     lines = first.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    shown = errors[-1:] or lines[-_LOG_LINES:]
+    errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
+    shown = lines[errors[-1] :][:_LOG_LINES] if errors else lines[-_LOG_LINES:]
     names = ", ".join(
         f"{job.number} (killed by signal {-status})" if status < 0 else str(job.number)
         for job, status in failed.items()

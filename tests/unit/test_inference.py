@@ -142,6 +142,19 @@ def test_requests_that_cannot_be_served(
         other(speeches[0], "st", "fr", "en")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("task", ["asr", "st"])
+def test_precisions(
+    experiment: Path, speeches: list[np.ndarray], speech2text: Speech2Text, dtype: str, task: str
+) -> None:
+    other = Speech2Text(
+        experiment / "config.yaml", experiment / "model.pth", dtype=dtype,
+        options=speech2text.options,
+    )  # fmt: skip
+    found, expected = (s(speeches[1], task, "fr")[0] for s in (other, speech2text))
+    assert found.score == pytest.approx(expected.score, rel=1e-3 if dtype == "float64" else 0.1)
+
+
 def test_weights_of_another_model_are_refused(experiment: Path, tmp_path: Path) -> None:
     state = torch.load(experiment / "model.pth", weights_only=True)
     state["unknown.weight"] = state.pop("st_head.decoder.output_layer.bias")

@@ -10,11 +10,11 @@ package and as an ESPnetSTModel. Both decode the same utterances with the same b
     objsoup, batch 1  the search of this package, one utterance at a time
     objsoup, batch N  the search of this package, N at a time, its default
 
-The runs are interleaved, and the medians over the repetitions are compared. What makes the outputs
-comparable: ESPnet's search is given the prompt that this package uses (`<sos/eos> <lang> <tgt>`,
-by its own `set_hyp_primer`); special symbols, which only this package rules out, and the end of
-the sentence are made improbable in the common weights, so that both always search the same number
-of steps, `--maxlenratio` tokens per frame.
+The runs are interleaved; the table has medians, also of the ratio within a repetition. What makes
+the outputs comparable: ESPnet's search is given the prompt that this package uses
+(`<sos/eos> <lang> <tgt>`, by its own `set_hyp_primer`); special symbols, which only this package
+rules out, and the end of the sentence are made improbable in the common weights, so that both
+always search the same number of steps, `--maxlenratio` tokens per frame.
 
     tools/venv/bin/python tools/benchmarks/decode.py --json decode.json
 """
@@ -66,7 +66,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="of torch, default %(default)s")
     parser.add_argument("--device", default="cpu", help="default %(default)s")
     parser.add_argument(
-        "--commands", action="store_true", help="also time both commands, imports included"
+        "--command_repetitions",
+        type=int,
+        default=0,
+        help="also time both commands, imports included, so often; default %(default)s",
     )
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser
@@ -234,13 +237,16 @@ def time_commands(directory: Path, args: argparse.Namespace) -> dict[str, list[f
     ours += ["--model_file", f"{directory}/objsoup.pth", "--batch_size", str(args.batch_size)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     seconds: dict[str, list[float]] = {"espnet command": [], "objsoup command": []}
-    for _ in range(args.repetitions):
+    for _ in range(args.command_repetitions):
         for name, command in zip(seconds, (theirs, ours), strict=True):
             start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", *command], check=True, capture_output=True, env=environment
+            finished = subprocess.run(
+                [sys.executable, "-m", *command], capture_output=True, text=True, env=environment
             )
+            if finished.returncode:
+                raise RuntimeError(f"{' '.join(command)}\nfailed:\n{finished.stderr[-2000:]}")
             seconds[name].append(time.perf_counter() - start)
+            print(f"{name}: {seconds[name][-1]:.1f} s", flush=True)
     return seconds
 
 
@@ -259,18 +265,16 @@ def table(
     seconds: dict[str, list[float]], agreements: dict[str, dict[str, float]], audio_s: float
 ) -> str:
     """Markdown."""
-    base = statistics.median(seconds["espnet"])
     lines = ["|system|median s|all s|real-time factor|ESPnet / this|equal hypotheses|", "|---" * 6]
     lines[1] += "|"
     for name, values in seconds.items():
         median = statistics.median(values)
-        if "command" in name:
-            base = statistics.median(seconds["espnet command"])
+        base = seconds["espnet command" if "command" in name else "espnet"]
+        # Of neighbours in time, since other work on the machine comes and goes.
+        ratio = statistics.median(b / v for b, v in zip(base, values, strict=True))
         equal = f"{100 * agreements[name]['equal']:.0f} %" if name in agreements else ""
         every = " ".join(f"{value:.2f}" for value in values)
-        lines.append(
-            f"|{name}|{median:.2f}|{every}|{median / audio_s:.4f}|{base / median:.2f}|{equal}|"
-        )
+        lines.append(f"|{name}|{median:.2f}|{every}|{median / audio_s:.4f}|{ratio:.2f}|{equal}|")
     return "\n".join(lines)
 
 
@@ -291,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"objsoup, batch {args.batch_size}": objsoup_decoder(directory, args, args.batch_size),
         }
         seconds, outputs = measure(decoders, speeches, args.repetitions)
-        if args.commands:
+        if args.command_repetitions:
             seconds |= time_commands(directory, args)
     audio_s = sum(map(len, speeches)) / RATE_HZ
     agreements = agreement(outputs)
