@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command
-from espnet_objsoup.bin.data_options import add_allow_pipes
+from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
 from espnet_objsoup.data import datadir
 
 
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
 
     def work() -> str:
+        warn_of_other_files(args.sources)
         parts = [(source, datadir.read(source, args.allow_pipes)) for source in args.sources]
         data = datadir.combine(parts)
         lost = {name for _, part in parts for name in part.columns} - data.columns.keys()

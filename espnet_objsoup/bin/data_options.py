@@ -2,6 +2,11 @@
 """Options that several commands for data directories have."""
 
 import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from espnet_objsoup.data.datadir import OPTIONAL, REQUIRED
 
 
 def true_or_false(value: str) -> bool:
@@ -24,3 +29,17 @@ def add_allow_pipes(parser: argparse.ArgumentParser) -> None:
         metavar="true|false",
         help="run the commands of wav.scp (lines that end in |), with bash and your rights",
     )
+
+
+def warn_of_other_files(directories: Iterable[Path]) -> None:
+    """Say which files of data directories are not taken over."""
+    known = {*REQUIRED, *OPTIONAL, "spk2utt"}
+    for directory in directories:
+        if not directory.is_dir():
+            continue  # reading it says so
+        names = {p.name for p in directory.iterdir() if p.is_file() and p.name[0] != "."}
+        for name in sorted(names - known):
+            print(
+                f"warning: {directory / name}: not a file of data directories, not taken over",
+                file=sys.stderr,
+            )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
-from espnet_objsoup.bin.data_options import true_or_false
+from espnet_objsoup.bin.data_options import true_or_false, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.selection import filter_utterances
 
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
 
     def work() -> str:
+        warn_of_other_files([args.source])
         data, report = filter_utterances(
             datadir.read(args.source),
             args.min_wav_duration,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command
+from espnet_objsoup.bin.data_options import warn_of_other_files
 from espnet_objsoup.data import datadir
 
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
 
     def work() -> str:
+        warn_of_other_files([args.source])
         data, dropped = datadir.fix(args.source)
         for name, n in dropped.items():
             print(f"warning: {args.source / name}: {n} lines dropped", file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
-from espnet_objsoup.bin.data_options import add_allow_pipes
+from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.audio import (
     AUDIO_FORMATS,
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         audio_format = AudioFormat(args.fs, args.audio_format, args.channel)
+        warn_of_other_files([args.source])
         source = datadir.read(args.source, args.allow_pipes)
         data = format_audio(source, args.target, audio_format, args.nj, args.allow_pipes)
         datadir.write(data, args.target)

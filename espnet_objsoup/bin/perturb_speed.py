@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command, string_list
-from espnet_objsoup.bin.data_options import add_allow_pipes
+from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.selection import perturb_speed
 
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
 
     def work() -> str:
+        warn_of_other_files([args.source])
         data = perturb_speed(datadir.read(args.source, args.allow_pipes), args.factors)
         datadir.write(data, args.target)
         speeds = " ".join(f"{factor:g}" for factor in args.factors)

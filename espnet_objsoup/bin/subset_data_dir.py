@@ -13,7 +13,7 @@ from espnet_objsoup.bin.cli import (
     run_command,
     string_list,
 )
-from espnet_objsoup.bin.data_options import add_allow_pipes
+from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.selection import CHOICES, GROUPS, Selection, select
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("expected at least one of --number, --langs, --spk_list, --utt_list")
 
     def work() -> str:
+        warn_of_other_files([args.source])
         data = datadir.read(args.source, args.allow_pipes)
         selection = Selection(
             number=args.number,

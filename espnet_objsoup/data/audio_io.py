@@ -12,6 +12,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -130,8 +131,7 @@ def open_audio(location: str, allow_pipes: bool = False) -> soundfile.SoundFile:
     if size == 0:
         raise ValueError("expected audio, found an empty file; replace it")
     with open(location, "rb") as file:
-        head = file.read(1024)
-    missing = _missing_bytes(head, size)
+        missing = _missing_bytes(file, size)
     if missing:
         raise ValueError(
             f"expected {size + missing} bytes as the header says, found {size}: the file is cut "
@@ -225,26 +225,28 @@ def _reason(err: soundfile.LibsndfileError) -> str:
     return str(err.error_string).strip() or "decoding failed"
 
 
-def _missing_bytes(head: bytes, size: int) -> int:
+def _missing_bytes(file: BinaryIO, size: int) -> int:
     """Bytes that a WAV or SPHERE header promises and the file lacks; libsndfile hides this."""
+    head = file.read(1024)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return max(0, _wav_end(head) - size)
+        return max(0, _wav_end(file, size) - size)
     if head.startswith(b"NIST_1A"):
         with suppress(KeyError, ValueError):
             fields = _sphere_fields(head)
-            if "sample_coding" in fields and "shorten" in fields["sample_coding"]:
+            if "shorten" in fields.get("sample_coding", ""):
                 return 0
             data = int(fields["sample_count"]) * int(fields["channel_count"])
             return max(0, int(head.split()[1]) + data * int(fields["sample_n_bytes"]) - size)
     return 0
 
 
-def _wav_end(head: bytes) -> int:
+def _wav_end(file: BinaryIO, size: int) -> int:
     position = 12
-    while position + 8 <= len(head):
-        name = head[position : position + 4]
-        length = int.from_bytes(head[position + 4 : position + 8], "little")
-        if name == b"data":
+    while position < size:
+        file.seek(position)
+        chunk = file.read(8)
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
             return 0 if length in _STREAMED else position + 8 + length
         position += 8 + length + length % 2
     return 0

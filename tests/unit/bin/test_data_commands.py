@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from espnet_objsoup.bin import (
     validate_data_dir,
 )
 from espnet_objsoup.data import datadir
+from espnet_objsoup.data.corpora.rows import Utterance, to_data_dir
 
 from ..data.factory import make_data, write_tone
 
@@ -81,15 +86,12 @@ def test_commands_of_wav_scp(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     audio = write_tone(tmp_path / "in.wav")
     data.columns["wav.scp"] = {u: f"cat {audio} |" for u in data.utterances}
     datadir.write(data, tmp_path / "d")
-    for command in (validate_data_dir.main, format_audio.main):
-        assert (
-            command([f"{tmp_path}/d", *([f"{tmp_path}/out"] * (command != validate_data_dir.main))])
-            == 1
-        )
+    for command, extra in ((validate_data_dir, []), (format_audio, [f"{tmp_path}/out"])):
+        assert command.main([f"{tmp_path}/d", *extra]) == 1
         assert "found a command" in capsys.readouterr().err
-    options = ["--allow_pipes", "true"]
-    assert validate_data_dir.main([f"{tmp_path}/d", *options, "--check_audio", "true"]) == 0
-    ark = ["--audio_format", "flac.ark", "--nj", "1"]
+    options, nj = ["--allow_pipes", "true"], ["--nj", "1"]
+    assert validate_data_dir.main([f"{tmp_path}/d", *options, "--check_audio", "true", *nj]) == 0
+    ark = ["--audio_format", "flac.ark", *nj]
     assert format_audio.main([f"{tmp_path}/d", f"{tmp_path}/out", *options, *ark]) == 0
     assert "3 utterances, 0.00 h of flac.ark" in capsys.readouterr().out
     assert validate_data_dir.main([f"{tmp_path}/out"]) == 0
@@ -126,6 +128,45 @@ def test_bad_factors(tmp_path: Path, factors: str) -> None:
         status = stop.code
     assert status == (2 if "x" in factors else 1)
     assert not (tmp_path / "e").exists()
+
+
+def test_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    (tmp_path / "d" / "utt2uniq").touch()
+    assert fix_data_dir.main([f"{tmp_path}/d", f"{tmp_path}/e"]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 1
+    assert "d/utt2uniq: not a file of data directories" in warnings[0]
+
+
+def test_killed_format_audio_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    audio, log = write_tone(tmp_path / "in.wav", 0.1), tmp_path / "log"
+    rows = [
+        Utterance(f"{i:03d}", "s", f"sleep 0.02; echo {i} >>{log}; cat {audio} |", "en", "a")
+        for i in range(100)
+    ]
+    datadir.write(to_data_dir(rows), tmp_path / "d")
+    out = tmp_path / "out"
+    options = [f"{tmp_path}/d", str(out), "--nj", "1", "--allow_pipes", "true"]
+    command = [sys.executable, "-m", "espnet_objsoup.bin.format_audio", *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not list(out.glob("audio/*.json")) and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() != 0
+    with pytest.raises(datadir.DataDirError, match=r"wav.scp: not found"):
+        datadir.read(out)
+    records = [json.loads(path.read_text()) for path in out.glob("audio/*.json")]
+    finished = {job[0] for record in records for job in record["jobs"]}
+    assert 0 < len(finished) < 100
+    time.sleep(0.3)  # the command that ran at the time outlives its parent
+    log.unlink()
+    assert format_audio.main(options) == 0
+    again = {f"s-{int(i):03d}" for i in log.read_text().split()}
+    assert again == {f"s-{i:03d}" for i in range(100)} - finished
+    data = datadir.read(out)
+    assert len(data.utterances) == 100
+    assert set(data.columns["utt2num_samples"].values()) == {"1600"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])

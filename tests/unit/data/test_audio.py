@@ -78,6 +78,23 @@ def test_all_unusable_recordings_are_reported(tmp_path: Path) -> None:
     assert "fr-b-u2" in str(error.value)
 
 
+def test_file_without_permission_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(write_tone(tmp_path / "in.wav"))
+    real_open = builtins.open
+
+    def open_without_permission(path, *args, **kwargs):
+        if str(path).endswith("in.wav"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_open(path, *args, **kwargs)
+
+    # The superuser, who runs tests in containers, may read everything.
+    monkeypatch.setattr(builtins, "open", open_without_permission)
+    with pytest.raises(DataDirError, match=r"fr-a-u1: .*a readable file, found: Permission denied"):
+        format_audio(data, tmp_path / "out", AudioFormat(), 1)
+
+
 def test_several_channels_need_a_choice(tmp_path: Path) -> None:
     data = make_data(write_tone(tmp_path / "stereo.wav", channels=2))
     with pytest.raises(DataDirError, match="--channel"):
