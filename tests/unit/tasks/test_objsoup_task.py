@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from espnet2.train.trainer import Trainer
+from espnet2.utils.get_default_kwargs import get_default_kwargs
 
 from espnet_objsoup.tasks.objsoup import ObjSoupTask, ssl_choices
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
@@ -178,3 +179,12 @@ def test_collated_batch_goes_through_the_model(tmp_path: Path) -> None:
     assert "lang_lengths" not in batch
     output = model(**batch, utt_id=keys)
     assert {name: int(n) for name, n in output["counts"].items()} == dict.fromkeys(OBJECTIVES, 1)
+
+
+@pytest.mark.parametrize("name", ["cpc", "best_rq"])
+def test_options_of_self_supervision_are_documented(name: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "self_supervision.md").read_text()
+    section = text.split({"cpc": "## CPC", "best_rq": "## BEST-RQ"}[name])[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    documented = {key.strip(" `"): float(value) for key, value in rows}
+    assert documented == get_default_kwargs(ssl_choices.get_class(name))
