@@ -41,6 +41,11 @@ def make_parser(command: str, description: str, **options: Any) -> argparse.Argu
     )
 
 
+def print_error(err: Exception) -> None:
+    """Print an error that the user can mend, in the form that all commands share."""
+    print(f"error: {err}", file=sys.stderr, flush=True)
+
+
 def run_command(work: Callable[[], str]) -> int:
     """Run a command's work and print its last line.
 
@@ -55,7 +60,7 @@ def run_command(work: Callable[[], str]) -> int:
     try:
         made = work()
     except (ValueError, OSError, RuntimeError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        print_error(err)
         return 1
     print(f"{made} ({format_timespan(time.monotonic() - start)})", flush=True)
     return 0

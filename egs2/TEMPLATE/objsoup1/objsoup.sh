@@ -16,18 +16,21 @@ Stages
   14 pack, 15 upload: not available in this version
 
 A finished stage is not repeated unless one of its options, or a stage before it, has changed.
+docs/stages.md says more.
 "
 # General
-opt stage 1 "first stage"
-opt stop_stage 13 "last stage"
-opt skip_data_prep false "skip stages 1 to 5"
-opt skip_train false "skip stages 10 and 11"
-opt skip_eval false "skip stages 12 and 13"
-opt force false "repeat finished stages"
-opt ngpu 0 "GPUs for training"
-opt nj 4 "processes of data stages"
-opt inference_nj 1 "processes of decoding, 1 GB each"
-opt gpu_inference false "decode on a GPU"
+opt stage 1 "first stage" count
+opt stop_stage 13 "last stage" count
+opt skip_data_prep false "skip stages 1 to 5" bool
+opt skip_train false "skip stages 10 and 11" bool
+opt skip_eval false "skip stages 12 and 13" bool
+opt skip_upload true "skip stage 15" bool
+opt force false "repeat finished stages" bool
+opt ngpu 0 "GPUs for training, on each node" number
+opt num_nodes 1 "machines for training" count
+opt nj 4 "processes of data stages" count
+opt inference_nj 1 "processes of decoding, 1 GB each" count
+opt gpu_inference false "decode on a GPU" bool
 opt datadir data "prepared data"
 opt dumpdir dump "formatted data"
 opt expdir exp "experiments"
@@ -39,15 +42,18 @@ opt train_set train "training data"
 opt valid_set dev "validation data"
 opt test_sets test "test data, several separated by spaces"
 opt local_data_opts "" "options of local/data.sh"
-opt asr_text_policy lc.rm "transcripts: tc, lc or lc.rm"
-opt st_text_policy tc "translations: tc, lc or lc.rm"
+opt asr_text_policy lc.rm "transcripts: tc, lc or lc.rm" "tc|lc|lc.rm"
+opt st_text_policy tc "translations: tc, lc or lc.rm" "tc|lc|lc.rm"
+opt allow_pipes false "run commands that wav.scp holds" bool
 opt speed_perturb_factors "" "such as '0.9 1.0 1.1'; empty: none"
-opt fs 16000 "sample rate in Hz"
-opt audio_format flac "flac or wav"
-opt min_wav_duration 0.1 "seconds"
-opt max_wav_duration 20 "seconds"
-opt token_type bpe "bpe or char"
-opt nbpe 250 "size of the BPE model"
+opt fs 16000 "sample rate in Hz, such as 16000 or 16k"
+opt audio_format flac "flac, wav, flac.ark or wav.ark" "flac|wav|flac.ark|wav.ark"
+opt channel "" "channel of recordings with several, from 0"
+opt min_wav_duration 0.1 "seconds" duration
+opt max_wav_duration 20 "seconds" duration
+opt keep_unlabelled false "keep utterances without any label, for self-supervision" bool
+opt token_type bpe "bpe or char" "bpe|char"
+opt nbpe 250 "size of the BPE model" count
 # Training and decoding
 opt config conf/train.yaml "configuration of training"
 opt tag "" "name of the experiment; empty: from the configuration"
@@ -56,14 +62,83 @@ opt train_args "" "more options of training, such as '--max_epoch 5'"
 opt inference_config conf/decode.yaml "configuration of decoding"
 opt inference_model valid.loss.ave.pth "weights to decode with"
 opt inference_args "" "more options of decoding"
-opt update_results false "replace the recipe's tracked RESULTS.md"
+opt nbest "" "hypotheses to write for each utterance; empty: as inference_config says, else 1"
+opt update_results false "replace the recipe's tracked RESULTS.md" bool
 command_line=${OBJSOUP_COMMAND:-./run.sh $*} # run.sh may say how it was called itself
+same_command=$(printf '%q ' "$0" "$@")       # for the run.sh that a stage leaves behind
 parse_options "$@"
-
-. "${template}/path.sh"
 . "${template}/cmd.sh"
 
 log() { echo "$(date '+%H:%M:%S') ${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]} $*"; }
+
+includes() { # FIRST LAST: whether a stage between them is asked for
+    [ "${stage}" -le "$2" ] && [ "${stop_stage}" -ge "$1" ]
+}
+
+# Everything that can be found wrong before the first stage is found here.
+check_options() {
+    local word
+    [ "${stop_stage}" -le 15 ] || usage_error --stop_stage "a stage from 1 to 15" "${stop_stage}"
+    [ "${stage}" -le "${stop_stage}" ] ||
+        usage_error --stage "at most --stop_stage ${stop_stage}" "${stage}"
+    [[ ${fs} =~ ^[1-9][0-9]*k?$ ]] || usage_error --fs "a rate in Hz, such as 16000 or 16k" "${fs}"
+    fs=${fs/%k/000}
+    [[ ${channel} =~ ^[0-9]*$ ]] || usage_error --channel "a whole number of at least 0" "${channel}"
+    [[ -z ${nbest} || ${nbest} =~ ^0*[1-9][0-9]*$ ]] ||
+        usage_error --nbest "a whole number of at least 1" "${nbest}"
+    awk "BEGIN {exit !(${min_wav_duration} < ${max_wav_duration})}" ||
+        usage_error --min_wav_duration "less than --max_wav_duration ${max_wav_duration}" \
+            "${min_wav_duration}"
+    for word in ${speed_perturb_factors}; do
+        if ! [[ ${word} =~ ^[0-9]+(\.[0-9]+)?$ && ${word} =~ [1-9] ]]; then
+            usage_error --speed_perturb_factors "numbers above 0" "${word}"
+        fi
+    done
+    for word in ${st_pairs//,/ }; do
+        [[ ${word} =~ ^[a-zA-Z_]+-[a-zA-Z_]+$ ]] ||
+            usage_error --st_pairs "pairs such as fr-en" "${word}"
+    done
+    [ -n "${langs// /}${st_pairs// /}" ] || usage_error --langs "a language, or a pair in --st_pairs" ""
+    for word in train_set valid_set datadir dumpdir expdir inference_model; do
+        [[ -n ${!word} && ${!word} != *[[:space:]]* ]] || usage_error "--${word}" "one name" "${!word}"
+    done
+    if [ -z "${test_sets// /}" ] && { includes 3 3 || includes 12 13; }; then
+        usage_error --test_sets "at least one name" "${test_sets}" \
+            "name one, or leave out evaluation by --stop_stage 11"
+    fi
+    check_files
+}
+
+check_files() {
+    if includes 1 1 && [ "${skip_data_prep}" = false ] && [ ! -x local/data.sh ]; then
+        usage_error --stage "a recipe's directory with local/data.sh for stage 1" "${PWD}" \
+            "run it through a recipe's run.sh"
+    fi
+    if includes 10 13 && [ ! -f "${config}" ]; then
+        usage_error --config "a file, seen from ${PWD}" "${config}"
+    fi
+    if includes 12 13 && [ "${skip_eval}" = false ] && [ ! -f "${inference_config}" ]; then
+        usage_error --inference_config "a file, seen from ${PWD}" "${inference_config}"
+    fi
+    if [ -n "${train_cmd}" ] && ! command -v "${train_cmd%% *}" >/dev/null; then
+        usage_error train_cmd "a command such as slurm.pl in cmd.sh or the environment" "${train_cmd}"
+    fi
+    if [ "${num_nodes}" -gt 1 ] && [ -z "${train_cmd}" ] && ! command -v mpirun >/dev/null; then
+        usage_error --num_nodes "mpirun, or a train_cmd such as slurm.pl, for several machines" \
+            "${num_nodes} and neither" "see docs/stages.md"
+    fi
+    if [ "${stop_stage}" -ge 14 ]; then
+        echo "error: stages 14 (pack) and 15 (upload) are not available in this version;" \
+            "expected --stop_stage 13 or less, found ${stop_stage}" >&2
+        exit 1
+    fi
+}
+check_options
+
+. "${template}/path.sh"
+. "${template}/db.sh"
+. "${template}/stages.sh"
+export python # for local/data.sh
 
 py() { "${python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
@@ -81,55 +156,96 @@ stats_dir=${expdir}/objsoup_stats_raw_${token_name}
 exp=${expdir}/${tag}
 decode_name=decode_$(basename "${inference_config}" .yaml)_$(basename "${inference_model}" .pth)
 
-hash_of() { # of words, and of the contents of those that name files
-    local word
-    for word in "$@"; do
-        printf '%s\n' "${word}"
-        if [ -f "${word}" ]; then cat "${word}"; fi
-    done | sha256sum | cut -d ' ' -f 1
-}
+# What fingerprints hold besides options: the recipe's scripts of stage 1, and where the corpora lie
+# that they mention; the part of the configuration that statistics depend on.
+local_scripts=$(find local -type f -exec sha256sum {} + 2>/dev/null | sort | digest)
+corpora=
+for name in $(sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' "${template}/db.sh"); do
+    if grep -rqw "${name}" local 2>/dev/null; then corpora+="${name}=${!name} "; fi
+done
+front_end=
+if includes 10 13; then
+    checked=(--config "${config}")
+    if [ -f "${inference_config}" ]; then checked+=(--inference_config "${inference_config}"); fi
+    front_end=$(py check_config "${checked[@]}" --train_args "${train_args}")
+fi
 
-# A stage's fingerprint holds its options and the fingerprint of the stage before it, so that a
-# change runs a stage and all that depend on it.
-h1=$(hash_of 1 "${langs}" "${st_pairs}" "${local_data_opts}" "${asr_text_policy}" \
-    "${st_text_policy}" local/data.sh)
-h2=$(hash_of "${h1}" "${speed_perturb_factors}")
-h3=$(hash_of "${h2}" "${fs}" "${audio_format}" "${train_set}" "${valid_set}" "${test_sets}")
-h4=$(hash_of "${h3}" "${min_wav_duration}" "${max_wav_duration}")
-h5=$(hash_of "${h4}" "${token_type}" "${nbpe}")
-h10=$(hash_of "${h5}" "${config}")
-h11=$(hash_of "${h10}" "${tag}" "${init_param}" "${train_args}")
-h12=$(hash_of "${h11}" "${inference_config}" "${inference_model}" "${inference_args}")
-h13=$(hash_of "${h12}")
+f1=$(fingerprint "" langs st_pairs local_data_opts asr_text_policy st_text_policy allow_pipes \
+    local_scripts corpora)
+f2=$(fingerprint "$(digest <<<"${f1}")" train_set speed_perturb_factors)
+f3=$(fingerprint "$(digest <<<"${f2}")" fs audio_format channel train_set valid_set)
+f4=$(fingerprint "$(digest <<<"${f3}")" min_wav_duration max_wav_duration keep_unlabelled)
+f5=$(fingerprint "$(digest <<<"${f4}")" token_type nbpe)
+f10=$(fingerprint "$(digest <<<"${f5}")" front_end)
+f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param train_args)
+f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
+f13=$(fingerprint "$(digest <<<"${f12}")")
+# Only stages 3 and 12 depend on the test sets: a new one does not train again.
+f3+=$'\n'"test_sets=${test_sets}"
 
 marker_of() {
     case $1 in
-        [1-5]) echo "${dumpdir}/.stages/$1" ;;
+        [1-4]) echo "${dumpdir}/.stages/$1" ;;
+        5) echo "${token_dir}.stage" ;;
         10) echo "${stats_dir}.stage" ;;
-        *) echo "${exp}/.stages/$1" ;;
+        11) echo "${exp}/.stages/11" ;;
+        *) echo "${exp}/.stages/$1.${decode_name}" ;;
     esac
 }
 
-# run_stage NUMBER HASH DESCRIPTION FUNCTION
-run_stage() {
-    local number=$1 hash=$2 description=$3 function=$4 marker started
-    if [ "${number}" -lt "${stage}" ] || [ "${number}" -gt "${stop_stage}" ]; then
-        return 0
-    fi
-    marker=$(marker_of "${number}")
-    if [ "${force}" = false ] && [ -f "${marker}" ] && [ "$(cat "${marker}")" = "${hash}" ]; then
-        log "[${number}/${stop_stage}] ${description}: already done"
-        return 0
-    fi
-    rm -f "${marker}"
-    log "[${number}/${stop_stage}] ${description}: start"
-    started=${SECONDS}
-    "${function}"
-    mkdir -p "$(dirname "${marker}")"
-    echo "${hash}" >"${marker}.tmp"
-    mv "${marker}.tmp" "${marker}"
-    log "[${number}/${stop_stage}] ${description}: done in $((SECONDS - started)) s"
+# What a stage writes is its own; what it reads may be read by others at the same time.
+lock_stage() {
+    case $1 in
+        [1-4]) lock "${dumpdir}/.stages/lock" exclusive "${dumpdir}" ;;
+        5) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
+            lock "${datadir}/token_list/.${token_name}.lock" exclusive "${token_dir}" ;;
+        10) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
+            lock "${expdir}/.${stats_dir##*/}.lock" exclusive "${stats_dir}" ;;
+        11) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
+            lock "${expdir}/.${stats_dir##*/}.lock" shared "${stats_dir}" &&
+            lock "${expdir}/.${tag}.lock" exclusive "${exp}" ;;
+        *) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
+            lock "${expdir}/.${tag}.lock" exclusive "${exp}" ;;
+    esac
 }
+
+require_stages_before() {
+    if [ "$1" -gt 1 ]; then require_stage 1 "${f1}"; fi
+    if [ "$1" -gt 2 ]; then require_stage 2 "${f2}"; fi
+    if [ "$1" -gt 3 ]; then require_stage 3 "${f3}"; fi
+    if [ "$1" -gt 4 ]; then require_stage 4 "${f4}"; fi
+    if [ "$1" -gt 5 ]; then require_stage 5 "${f5}"; fi
+    if [ "$1" -gt 10 ]; then require_stage 10 "${f10}"; fi
+    if [ "$1" -gt 11 ]; then require_stage 11 "${f11}"; fi
+    if [ "$1" -gt 12 ]; then require_stage 12 "${f12}"; fi
+}
+
+forget_from() { # NUMBER: neither this stage is finished now nor those that are made from its output
+    local number
+    case $1 in
+        [1-4]) for number in 1 2 3 4; do
+            if [ "${number}" -ge "$1" ]; then rm -f "$(marker_of "${number}")"{,.started}; fi
+        done ;;
+        11) rm -f "${exp}"/.stages/* ;;
+        12) rm -f "$(marker_of 12)" "$(marker_of 13)" ;;
+        *) rm -f "$(marker_of "$1")" ;;
+    esac
+}
+
+# leave_run_script NUMBER DIRECTORY    DIRECTORY/run.sh, which goes on from a stage as ESPnet's does
+leave_run_script() {
+    mkdir -p "$2"
+    cat >"$2/run.sh" <<SCRIPT
+#!/usr/bin/env bash
+# Runs the recipe again from stage $1 on with the same options; others may follow, such as --force true.
+cd $(printf '%q' "${PWD}") || exit 1
+exec ${same_command}--stage $1 "\$@"
+SCRIPT
+    chmod +x "$2/run.sh"
+}
+
+with_pipes=()
+[ "${allow_pipes}" = true ] && with_pipes=(--allow_pipes true)
 
 prepare_data() {
     # shellcheck disable=SC2086  # options are separated by spaces on purpose
@@ -137,8 +253,15 @@ prepare_data() {
         --asr_text_policy "${asr_text_policy}" --st_text_policy "${st_text_policy}" \
         --nj "${nj}" ${local_data_opts}
     local name directories=("${datadir}/${train_set}" "${datadir}/${valid_set}")
-    for name in ${test_sets}; do directories+=("${datadir}/${name}"); done
-    py validate_data_dir "${directories[@]}"
+    for name in ${test_sets}; do
+        if [ ! -d "${datadir}/${name}" ]; then
+            echo "error: --test_sets: expected names of directories in ${datadir}, found '${name}';" \
+                "there are: $(cd "${datadir}" && echo */)" >&2
+            return 1
+        fi
+        directories+=("${datadir}/${name}")
+    done
+    py validate_data_dir "${with_pipes[@]}" "${directories[@]}"
 }
 
 perturb_speed() {
@@ -146,25 +269,27 @@ perturb_speed() {
         echo "no factors given (--speed_perturb_factors): nothing to do"
         return 0
     fi
-    py perturb_speed --factors "${speed_perturb_factors}" \
+    py perturb_speed "${with_pipes[@]}" --factors "${speed_perturb_factors}" \
         "${datadir}/${train_set}" "${datadir}/${train_dir}"
 }
 
 format_audio() {
-    local name target
+    local name target extra=("${with_pipes[@]}")
+    [ -n "${channel}" ] && extra+=(--channel "${channel}")
     for name in "${train_dir}" "${valid_set}" ${test_sets}; do
         target=${dumpdir}/raw/${name}
         case ${name} in "${train_dir}" | "${valid_set}") target=${dumpdir}/raw/org/${name} ;; esac
-        py format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" \
+        py format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${extra[@]}" \
             "${datadir}/${name}" "${target}"
     done
 }
 
 filter_data() {
-    local name
+    local name extra=()
+    [ "${keep_unlabelled}" = true ] && extra+=(--keep_unlabelled true)
     for name in "${train_dir}" "${valid_set}"; do
         py filter_data_dir --fs "${fs}" --min_wav_duration "${min_wav_duration}" \
-            --max_wav_duration "${max_wav_duration}" \
+            --max_wav_duration "${max_wav_duration}" "${extra[@]}" \
             "${dumpdir}/raw/org/${name}" "${dumpdir}/raw/${name}"
     done
 }
@@ -183,38 +308,60 @@ collect_stats() {
     # Statistics do not depend on how training is done: a job's memory is all that --nj costs.
     local jobs=${nj}
     [ "${jobs}" -gt "$(nproc)" ] && jobs=$(nproc)
+    # shellcheck disable=SC2086
     py collect_stats --nj "${jobs}" --output_dir "${stats_dir}" "${train_options[@]}" \
-        --use_tensorboard false
+        ${train_args} --use_tensorboard false
+    leave_run_script 10 "${stats_dir}"
 }
 
-train() {
-    local old started=${exp}/.stages/11.started
-    if [ -f "${started}" ] && [ "$(cat "${started}")" != "${h11}" ]; then
+before_train() { # OLD_FINGERPRINT
+    if [ -n "$1" ] && [ "$1" != "${f11}" ]; then
         # Resuming would mix two configurations; nothing is deleted.
+        local old
         old=${exp}.before_$(date '+%Y%m%d_%H%M%S')
         log "options have changed: the earlier training moves to ${old}"
         mv "${exp}" "${old}"
     fi
-    mkdir -p "${exp}/.stages"
-    echo "${h11}" >"${started}"
-    local extra=()
-    [ "${ngpu}" -gt 1 ] && extra+=(--multiprocessing_distributed true)
-    [ -n "${init_param}" ] && extra+=(--init_param "${init_param}")
-    # shellcheck disable=SC2086
-    ${train_cmd} "${python}" -m espnet_objsoup.bin.train "${train_options[@]}" \
-        --stats_dir "${stats_dir}" --output_dir "${exp}" --ngpu "${ngpu}" --resume true \
-        "${extra[@]}" ${train_args} 2>&1 | tee -a "${exp}/train.log"
+}
+
+train() {
+    leave_run_script 11 "${exp}"
+    local command=(
+        "${python}" -m espnet_objsoup.bin.train "${train_options[@]}" --stats_dir "${stats_dir}"
+        --output_dir "${exp}" --resume true
+    )
+    [ -n "${init_param}" ] && command+=(--init_param "${init_param}")
+    # shellcheck disable=SC2206
+    command+=(${train_args})
+    log "training log: ${exp}/train.log"
+    if [ -n "${train_cmd}" ] || [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
+        "${python}" -m espnet2.bin.launch --cmd "${train_cmd:-${template}/run_job.sh}" \
+            --log "${exp}/train.log" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
+            --init_file_prefix "${exp}/.dist_init_" --multiprocessing_distributed true -- \
+            "${command[@]}"
+    else
+        rotate_log "${exp}/train.log"
+        "${command[@]}" --ngpu "${ngpu}" 2>&1 | tee "${exp}/train.log"
+    fi
 }
 
 decode() {
-    local name gpus=0
+    local name gpus=0 extra=()
     [ "${gpu_inference}" = true ] && gpus=1
+    [ -n "${nbest}" ] && extra+=(--nbest "${nbest}")
     for name in ${test_sets}; do
+        if [ ! -s "${dumpdir}/raw/${name}/wav.scp" ]; then
+            echo "error: --test_sets: expected ${dumpdir}/raw/${name}/wav.scp with utterances, found" \
+                "none; run stage 3 with --test_sets '${test_sets}'" >&2
+            return 1
+        fi
         # shellcheck disable=SC2086
         py decode --train_config "${exp}/config.yaml" --model_file "${exp}/${inference_model}" \
             --data_dir "${dumpdir}/raw/${name}" --output_dir "${exp}/${decode_name}/${name}" \
-            --config "${inference_config}" --nj "${inference_nj}" --ngpu "${gpus}" ${inference_args}
+            --config "${inference_config}" --nj "${inference_nj}" --ngpu "${gpus}" "${extra[@]}" \
+            ${inference_args}
     done
+    leave_run_script 12 "${exp}/${decode_name}"
 }
 
 score() {
@@ -226,31 +373,50 @@ score() {
         --command "${command_line}" "${extra[@]}"
 }
 
+# paths_of BEFORE AFTER NAME...    BEFORE/NAME/AFTER of every name, in `paths`
+paths_of() {
+    local before=$1 after=$2 name
+    shift 2
+    paths=()
+    for name in "$@"; do paths+=("${before}/${name}/${after}"); done
+}
+
 begin=${SECONDS}
+start_watching
+# shellcheck disable=SC2206
+all_sets=("${train_set}" "${valid_set}" ${test_sets})
 if [ "${skip_data_prep}" = false ]; then
-    run_stage 1 "${h1}" "prepare the corpus" prepare_data
-    run_stage 2 "${h2}" "perturb speed" perturb_speed
-    run_stage 3 "${h3}" "format audio" format_audio
-    run_stage 4 "${h4}" "filter utterances" filter_data
-    run_stage 5 "${h5}" "make the token list" make_tokens
+    paths_of "${datadir}" wav.scp "${all_sets[@]}"
+    run_stage 1 "${f1}" "prepare the corpus" prepare_data "${paths[@]}"
+    run_stage 2 "${f2}" "perturb speed" perturb_speed "${datadir}/${train_dir}/wav.scp"
+    paths_of "${dumpdir}/raw/org" wav.scp "${train_dir}" "${valid_set}"
+    for name in ${test_sets}; do
+        case ${name} in "${train_dir}" | "${valid_set}") continue ;; esac
+        paths+=("${dumpdir}/raw/${name}/wav.scp")
+    done
+    run_stage 3 "${f3}" "format audio" format_audio "${paths[@]}"
+    paths_of "${dumpdir}/raw" wav.scp "${train_dir}" "${valid_set}"
+    run_stage 4 "${f4}" "filter utterances" filter_data "${paths[@]}"
+    paths=("${token_dir}/tokens.txt")
+    [ "${token_type}" = bpe ] && paths+=("${token_dir}/bpe.model")
+    run_stage 5 "${f5}" "make the token list" make_tokens "${paths[@]}"
 fi
 for number in 6 7 8 9; do
-    if [ "${number}" -ge "${stage}" ] && [ "${number}" -le "${stop_stage}" ]; then
+    if includes "${number}" "${number}"; then
         log "[${number}/${stop_stage}] reserved for a language model: nothing to do"
     fi
 done
 if [ "${skip_train}" = false ]; then
-    run_stage 10 "${h10}" "collect statistics" collect_stats
-    run_stage 11 "${h11}" "train" train
+    run_stage 10 "${f10}" "collect statistics" collect_stats \
+        "${stats_dir}"/{train,valid}/speech_shape
+    run_stage 11 "${f11}" "train" train "${exp}/config.yaml" "${exp}/checkpoint.pth"
 fi
 if [ "${skip_eval}" = false ]; then
-    run_stage 12 "${h12}" "decode" decode
+    # shellcheck disable=SC2086
+    paths_of "${exp}/${decode_name}" "" ${test_sets}
+    run_stage 12 "${f12}" "decode" decode "${paths[@]}"
     # Cheap, and asked for by --update_results after the fact.
-    [ "${update_results}" = true ] && rm -f "$(marker_of 13)"
-    run_stage 13 "${h13}" "score" score
-fi
-if [ "${stop_stage}" -ge 14 ]; then
-    echo "error: stages 14 (pack) and 15 (upload) are not available in this version" >&2
-    exit 1
+    if [ "${update_results}" = true ] && includes 13 13; then rm -f "$(marker_of 13)"; fi
+    run_stage 13 "${f13}" "score" score "${exp}/RESULTS.md"
 fi
 log "finished in $((SECONDS - begin)) s; experiment: ${exp}"

@@ -12,6 +12,6 @@ opt nj 1 "not used"
 parse_options "$@"
 . ../TEMPLATE/objsoup1/path.sh
 
-archive=$(python -c 'from importlib.resources import files
+archive=$("${python:-python}" -c 'from importlib.resources import files
 print(files("egs3") / "mini_an4" / "esp2_asr" / "downloads.tar.gz")')
-python -m espnet_objsoup.bin.prepare_corpus an4 --archive "${archive}" --out "${datadir}"
+"${python:-python}" -m espnet_objsoup.bin.prepare_corpus an4 --archive "${archive}" --out "${datadir}"

@@ -1,0 +1,232 @@
+# shellcheck shell=bash disable=SC2154  # options are set by the script that sources this
+# When a stage runs, who may run it, and what is left if it is killed; to be sourced.
+#
+# A stage has a fingerprint: lines `name=value` of the options it depends on, checksums of the files
+# they name, and the checksum of the stage before it (`after`). While it runs the fingerprint lies in
+# MARKER.started, when it has ended well in MARKER. A stage is finished if MARKER holds today's
+# fingerprint and its outputs are there.
+
+digest() { sha256sum | cut -c -64; }
+
+# fingerprint AFTER NAME...    the lines for options and other variables
+fingerprint() {
+    local name value
+    echo "after=$1"
+    shift
+    for name in "$@"; do
+        value=${!name//$'\n'/ }
+        echo "${name}=${value}"
+        if [ -f "${value}" ]; then echo "contents of ${name}=$(digest <"${value}")"; fi
+    done
+}
+
+# difference OLD NEW    what has changed between two fingerprints, in words
+difference() {
+    local line name old changes=
+    while IFS= read -r line; do
+        grep -qxF -- "${line}" <<<"$1" && continue
+        name=${line%%=*}
+        old=$(grep -m 1 "^${name}=" <<<"$1" || true)
+        case ${name} in
+            after) continue ;;
+            contents*) changes+=", the ${name}" ;;
+            front_end) changes+=", the front end of the configuration" ;;
+            local_scripts) changes+=", the recipe's scripts in local/" ;;
+            *) changes+=", ${name} was '${old#*=}' and is '${line#*=}'" ;;
+        esac
+    done <<<"$2"
+    changes=${changes#, }
+    echo "${changes:-an earlier stage has changed}"
+}
+
+# reason_to_run MARKER FINGERPRINT OUTPUT...    nothing if the stage is finished
+reason_to_run() {
+    local marker=$1 wanted=$2 output
+    shift 2
+    if [ "${force}" = true ]; then
+        echo "asked for by --force"
+    elif [ -f "${marker}.started" ]; then
+        echo "it was interrupted"
+    elif [ ! -f "${marker}" ]; then
+        echo "it has not been run"
+    elif [ "$(<"${marker}")" != "${wanted}" ]; then
+        difference "$(<"${marker}")" "${wanted}"
+    else
+        for output in "$@"; do
+            [ -s "${output}" ] || { echo "${output} is missing" && return; }
+        done
+    fi
+}
+
+# require_stage NUMBER FINGERPRINT    ends unless an earlier stage, if it was run by this script at
+# all, was finished with the same options; data from elsewhere have no marker and are used as they are
+require_stage() {
+    local number=$1 wanted=$2 marker found
+    marker=$(marker_of "${number}")
+    if [ -f "${marker}.started" ]; then
+        log "error: stage ${number} was interrupted; run it first (--stage ${number})" >&2
+        exit 1
+    fi
+    [ -f "${marker}" ] || return 0
+    # Which test sets there are does not matter to the others.
+    found=$(sed '/^test_sets=/d' "${marker}")
+    wanted=$(sed '/^test_sets=/d' <<<"${wanted}")
+    if [ "${found}" != "${wanted}" ]; then
+        log "error: stage ${number} was run with other options: $(difference "${found}" "${wanted}");" \
+            "run it again (--stage ${number}), or give the same options" >&2
+        exit 1
+    fi
+}
+
+_locks=()
+
+# lock FILE exclusive|shared WHAT    until the stage ends; refuses if another run has it
+lock() {
+    local file=$1 mode=$2 what=$3 descriptor
+    # Without flock (not Linux) two runs at once are not noticed.
+    command -v flock >/dev/null || return 0
+    mkdir -p "$(dirname "${file}")"
+    exec {descriptor}>>"${file}"
+    # A moment, for the processes of a killed run to end.
+    if ! flock --"${mode}" --wait 3 "${descriptor}"; then
+        echo "error: ${what} is in use by another run; wait for it or end it. Its lock ${file} says:" >&2
+        _holders "${file}" >&2
+        exit 1
+    fi
+    [ "${mode}" = exclusive ] && : >"${file}"
+    echo "process $$ on ${HOSTNAME}, since $(date '+%Y-%m-%d %H:%M:%S'): ${command_line}" >>"${file}"
+    _locks+=("${descriptor}")
+}
+
+_holders() { # of those that wrote themselves into a lock, the ones that still run
+    local line pid host alive=
+    while IFS= read -r line; do
+        [[ ${line} =~ ^process\ ([0-9]+)\ on\ ([^,]*), ]] || continue
+        pid=${BASH_REMATCH[1]} host=${BASH_REMATCH[2]}
+        if [ "${host}" != "${HOSTNAME}" ] || kill -0 "${pid}" 2>/dev/null; then alive+="  ${line}"$'\n'; fi
+    done <"$1"
+    # The script may be gone while a process that it started still works.
+    printf '%s\n' "${alive:-  $(tail -n 1 "$1") (a process that it started)}"
+}
+
+unlock_all() {
+    local descriptor
+    for descriptor in "${_locks[@]}"; do exec {descriptor}>&-; done
+    _locks=()
+}
+
+process_tree() { # PID: it and all that it started
+    local child
+    echo "$1"
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null || pgrep -P "$1"); do
+        process_tree "${child}"
+    done
+}
+
+kill_tree() { # PID
+    # shellcheck disable=SC2046
+    kill -TERM $(process_tree "$1") 2>/dev/null || true
+}
+
+# Reads the process of the running stage, or 0 for none. The end of its input means that this script
+# is gone, however it ended: what is left of the stage is ended too. It has a session of its own, so
+# that what kills the script does not kill it.
+_watch() {
+    local line process=0
+    while read -r line; do process=${line}; done
+    [ "${process}" = 0 ] || kill_tree "${process}"
+}
+
+_watch_descriptor=
+start_watching() {
+    command -v setsid >/dev/null || return 0
+    exec {_watch_descriptor}> >(exec setsid bash -c \
+        "$(declare -f process_tree kill_tree _watch); _watch" >/dev/null 2>&1)
+}
+
+_process=
+tell_watch() { if [ -n "${_watch_descriptor}" ]; then echo "$1" >&"${_watch_descriptor}"; fi; }
+
+_end_by_signal() { # STATUS
+    trap '' INT TERM HUP
+    if [ -n "${_process}" ]; then
+        kill_tree "${_process}"
+        wait "${_process}" || true
+    fi
+    log "interrupted; run the same command again to go on" >&2
+    exit "$1"
+}
+trap '_end_by_signal 130' INT
+trap '_end_by_signal 143' TERM
+trap '_end_by_signal 129' HUP
+
+run_guarded() { # FUNCTION: in a process that ends with this script
+    local status=0
+    (
+        if [ -n "${_watch_descriptor}" ]; then exec {_watch_descriptor}>&-; fi
+        "$1"
+    ) &
+    _process=$!
+    tell_watch "${_process}"
+    wait "${_process}" || status=$?
+    _process=
+    tell_watch 0
+    return "${status}"
+}
+
+# run_stage NUMBER FINGERPRINT DESCRIPTION FUNCTION OUTPUT...
+# `before_FUNCTION OLD_FINGERPRINT`, if there is one, is called before anything is written.
+run_stage() {
+    local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output status=0
+    shift 4
+    old=
+    if [ "${number}" -lt "${stage}" ] || [ "${number}" -gt "${stop_stage}" ]; then
+        return 0
+    fi
+    marker=$(marker_of "${number}")
+    reason=$(reason_to_run "${marker}" "${wanted}" "$@")
+    if [ -z "${reason}" ]; then
+        log "[${number}/${stop_stage}] ${description}: already done"
+        return 0
+    fi
+    lock_stage "${number}"
+    require_stages_before "${number}"
+    log "[${number}/${stop_stage}] ${description}: start (${reason})"
+    started=${SECONDS}
+    if [ -f "${marker}.started" ]; then
+        old=$(<"${marker}.started")
+    elif [ -f "${marker}" ]; then
+        old=$(<"${marker}")
+    fi
+    if declare -F "before_${function}" >/dev/null; then "before_${function}" "${old}"; fi
+    forget_from "${number}"
+    mkdir -p "$(dirname "${marker}")"
+    printf '%s\n' "${wanted}" >"${marker}.started"
+    run_guarded "${function}" || status=$?
+    if [ "${status}" -ne 0 ]; then
+        log "[${number}/${stop_stage}] ${description}: failed with exit status ${status}" >&2
+        exit "${status}"
+    fi
+    for output in "$@"; do
+        if [ ! -s "${output}" ]; then
+            log "error: stage ${number} was to write ${output}, which is missing or empty" >&2
+            exit 1
+        fi
+    done
+    mv "${marker}.started" "${marker}"
+    unlock_all
+    log "[${number}/${stop_stage}] ${description}: done in $((SECONDS - started)) s"
+}
+
+# rotate_log FILE    to FILE.1, that to FILE.2 and so on, as ESPnet's launcher does; train.log is
+# followed by train.1.log
+rotate_log() {
+    local base=${1%.*} extension=${1##*.} n=0
+    [ -e "$1" ] || return 0
+    while [ -e "${base}.$((n + 1)).${extension}" ]; do n=$((n + 1)); done
+    while [ "${n}" -gt 0 ]; do
+        mv "${base}.${n}.${extension}" "${base}.$((n + 1)).${extension}"
+        n=$((n - 1))
+    done
+    mv "$1" "${base}.1.${extension}"
+}

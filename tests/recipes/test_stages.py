@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the stage script runs a stage, with what command line, and what a killed one leaves."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .stub import TEMPLATE, Recipe
+
+DATA = ["data", "format_audio", "filter_data_dir", "make_token_list"]
+TRAINING = ["collect_stats", "train"]
+EVALUATION = ["decode", "score"]
+ALL = [*DATA, *TRAINING, *EVALUATION]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe.make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    recipe = Recipe.make(tmp_path_factory.mktemp("finished"))
+    assert recipe.ran() == ALL
+    return recipe
+
+
+@pytest.fixture
+def done(finished: Recipe, tmp_path: Path) -> Recipe:
+    """A recipe with all stages finished, to be spoilt."""
+    shutil.copytree(finished.path, tmp_path / "recipe")
+    shutil.copytree(finished.work, tmp_path / "work")
+    return Recipe(tmp_path / "recipe", tmp_path / "work")
+
+
+def option(call: list[str], name: str) -> str:
+    return call[call.index(name) + 1]
+
+
+# What is run again
+
+
+def test_finished_stages_are_not_repeated(finished: Recipe) -> None:
+    start = time.monotonic()
+    assert finished.ran() == []
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--langs", "en"], ALL),
+        (["--allow_pipes", "true"], ALL),
+        (["--local_data_opts", "--x 1"], ALL),
+        (["--speed_perturb_factors", "0.9 1.0"], ["perturb_speed", *ALL[1:]]),
+        (["--fs", "8k"], ALL[1:]),
+        (["--fs", "16k"], []),
+        (["--channel", "1"], ALL[1:]),
+        (["--audio_format", "wav.ark"], ALL[1:]),
+        (["--max_wav_duration", "9"], ALL[2:]),
+        (["--keep_unlabelled", "true"], ALL[2:]),
+        (["--nbpe", "99"], ALL[3:]),
+        (["--train_args", "--max_epoch 3"], ALL[5:]),
+        (["--train_args", "--frontend_conf n_mels=40"], ALL[4:]),
+        (["--tag", "other"], ALL[5:]),
+        (["--nbest", "3"], EVALUATION),
+        (["--inference_args", "--batch_size 2"], EVALUATION),
+        (["--test_sets", "test more"], ["format_audio", "filter_data_dir", *EVALUATION]),
+        (["--nj", "2"], []),
+        (["--force", "true"], ALL),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
+)
+def test_a_changed_option_runs_its_stage_and_those_after(
+    done: Recipe, arguments: list[str], expected: list[str]
+) -> None:
+    assert done.ran(*arguments) == expected
+    if "--force" not in arguments:
+        assert done.ran(*arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("conf/train.yaml", "encoder: conformer\noptim: adam\n", ["train", *EVALUATION]),
+        ("conf/train.yaml", "frontend_conf: {n_mels: 40}\n", [*TRAINING, *EVALUATION]),
+        ("conf/train.yaml", "an_option_of_tomorrow: 1\n", [*TRAINING, *EVALUATION]),
+        ("conf/decode.yaml", "beam_size: 2\n", EVALUATION),
+        ("local/helper.py", "x = 1\n", ALL),
+    ],
+    ids=["trainer", "front end", "unknown option", "search", "scripts of stage 1"],
+)
+def test_a_changed_file_runs_its_stage(
+    done: Recipe, file: str, text: str, expected: list[str]
+) -> None:
+    (done.path / file).write_text(text)
+    assert done.ran() == expected
+
+
+def test_another_place_of_the_corpus_runs_stage_1(done: Recipe) -> None:
+    assert done.ran(COVOST2="/elsewhere") == ALL
+    # The recipe's scripts do not mention this one.
+    assert done.ran(COVOST2="/elsewhere", AISHELL="/elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("data/train", ALL[:3]),
+        ("dump/raw/test", ALL[1:3]),
+        ("dump/raw/dev/wav.scp", ["filter_data_dir"]),
+        ("data/token_list", ["make_token_list"]),
+        ("exp/objsoup_stats_raw_bpe_unigram250", ["collect_stats"]),
+        ("exp/objsoup_train_raw_bpe_unigram250/checkpoint.pth", ["train", *EVALUATION]),
+        ("exp/objsoup_train_raw_bpe_unigram250/decode_decode_valid.loss.ave", EVALUATION),
+        ("exp/objsoup_train_raw_bpe_unigram250/RESULTS.md", ["score"]),
+    ],
+)
+def test_outputs_that_were_removed_are_made_again(
+    done: Recipe, output: str, expected: list[str]
+) -> None:
+    path = done.path / output
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    assert done.ran() == expected
+    assert path.exists()
+    assert done.ran() == []
+
+
+def test_reasons_are_told(done: Recipe) -> None:
+    text = done.run("--fs", "8000", "--stop_stage", "4").stdout
+    assert "format audio: start (fs was '16000' and is '8000')" in text
+    assert "filter utterances: start" in text
+
+
+def test_a_stage_alone_refuses_what_was_made_with_other_options(done: Recipe) -> None:
+    refused = done.run("--fs", "8000", "--stage", "10")
+    assert refused.returncode == 1
+    assert "stage 3 was run with other options: fs was '16000' and is '8000'" in refused.stderr
+    assert "--stage 3" in refused.stderr
+
+
+def test_data_from_elsewhere_are_used_as_they_are(recipe: Recipe) -> None:
+    assert recipe.ran("--skip_data_prep", "true", "--stop_stage", "11") == TRAINING
+
+
+def test_a_training_with_other_options_is_kept(done: Recipe) -> None:
+    (done.path / "conf" / "train.yaml").write_text("encoder: conformer\n")
+    assert done.ran() == ["train", *EVALUATION]
+    assert len(list(done.path.glob("exp/*.before_*/checkpoint.pth"))) == 1
+
+
+def test_a_failing_command_ends_the_run(recipe: Recipe) -> None:
+    (recipe.work / "fails" / "filter_data_dir").write_text("7")
+    failed = recipe.run()
+    assert failed.returncode == 7
+    assert "filter utterances: failed with exit status 7" in failed.stderr
+    (recipe.work / "fails" / "filter_data_dir").unlink()
+    assert recipe.ran() == ALL[2:]
+
+
+def test_skipped_parts(recipe: Recipe) -> None:
+    assert recipe.ran("--skip_train", "true", "--skip_eval", "true") == DATA
+    assert recipe.ran("--skip_data_prep", "true", "--skip_eval", "true") == TRAINING
+    assert recipe.ran("--skip_data_prep", "true", "--skip_train", "true") == EVALUATION
+
+
+# Command lines
+
+
+def test_options_reach_the_commands(recipe: Recipe) -> None:
+    calls = recipe.calls(
+        *("--channel", "1", "--allow_pipes", "true", "--keep_unlabelled", "true", "--nbest", "4"),
+        *("--audio_format", "flac.ark", "--fs", "8k", "--local_data_opts", "--a 1"),
+    )
+    by_name = {call[1].rpartition(".")[2]: call for call in calls}
+    assert calls[0][-2:] == ["--a", "1"]
+    assert option(by_name["format_audio"], "--channel") == "1"
+    assert option(by_name["format_audio"], "--allow_pipes") == "true"
+    assert option(by_name["format_audio"], "--audio_format") == "flac.ark"
+    assert option(by_name["format_audio"], "--fs") == "8000"
+    assert option(by_name["validate_data_dir"], "--allow_pipes") == "true"
+    assert option(by_name["filter_data_dir"], "--keep_unlabelled") == "true"
+    assert option(by_name["decode"], "--nbest") == "4"
+
+
+def test_one_process_trains_directly(finished: Recipe) -> None:
+    (call,) = finished.calls("--force", "true", "--stage", "11", "--stop_stage", "11")
+    assert call[:2] == ["-m", "espnet_objsoup.bin.train"]
+    assert option(call, "--ngpu") == "0"
+    assert option(call, "--resume") == "true"
+
+
+def launched(call: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Options of espnet2.bin.launch and the command that it is to start."""
+    assert call[:2] == ["-m", "espnet2.bin.launch"]
+    border = call.index("--")
+    words = call[2:border]
+    return dict(zip(words[::2], words[1::2], strict=True)), call[border + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        (["--ngpu", "4"], {}, {"--cmd": f"{TEMPLATE}/run_job.sh", "--ngpu": "4"}),
+        (["--ngpu", "1"], {"train_cmd": "env -u X"}, {"--cmd": "env -u X", "--ngpu": "1"}),
+        (
+            ["--ngpu", "2", "--num_nodes", "3"],
+            {"train_cmd": "env"},
+            {"--cmd": "env", "--ngpu": "2", "--num_nodes": "3"},
+        ),
+    ],
+    ids=["several GPUs", "a command of one's own", "several nodes"],
+)
+def test_several_processes_go_through_espnets_launcher(
+    recipe: Recipe, arguments: list[str], environment: dict[str, str], expected: dict[str, str]
+) -> None:
+    calls = recipe.calls("--stage", "11", "--stop_stage", "11", *arguments, **environment)
+    options, command = launched(calls[0])
+    exp = "exp/objsoup_train_raw_bpe_unigram250"
+    assert options.items() >= expected.items()
+    assert options["--log"] == f"{exp}/train.log"
+    assert options["--init_file_prefix"] == f"{exp}/.dist_init_"
+    assert options["--multiprocessing_distributed"] == "true"
+    assert command[0] == str(recipe.python)
+    assert command[1:3] == ["-m", "espnet_objsoup.bin.train"]
+    # The launcher adds it.
+    assert "--ngpu" not in command
+
+
+def test_run_job_is_called_as_run_pl_is(tmp_path: Path) -> None:
+    log = tmp_path / "a" / "train.log"
+    command = [str(TEMPLATE / "run_job.sh"), "--gpu", "2", str(log), "sh", "-c", "echo $0; exit $1"]
+    assert subprocess.run([*command, "two words", "0"], check=False).returncode == 0
+    assert "two words\n" in log.read_text()
+    assert "# Ended (code 0)" in log.read_text()
+    failed = subprocess.run([*command, "x", "3"], check=False, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "exit status 3" in failed.stderr
+    assert "# Ended (code 3)" in log.read_text()
+    assert subprocess.run([*command[:1], "--gpu", "2"], check=False).returncode == 2
+
+
+def test_logs_of_earlier_trainings_are_kept(recipe: Recipe) -> None:
+    stage = ("--stage", "11", "--stop_stage", "11", "--tag", "t", "--force", "true")
+    for _ in range(3):
+        recipe.run(*stage)
+        with open(recipe.path / "exp/t/train.log", "a") as log:
+            log.write(f"{len(list((recipe.path / 'exp/t').glob('train.*log')))}\n")
+    texts = [(recipe.path / f"exp/t/train{n}.log").read_text() for n in ("", ".1", ".2")]
+    assert texts == ["3\n", "2\n", "1\n"]
+
+
+def test_run_scripts_go_on_from_a_stage_with_the_same_options(recipe: Recipe) -> None:
+    assert recipe.ran("--tag", "t", "--train_args", "--max_epoch 3") == ALL
+    for script, expected in (
+        ("exp/objsoup_stats_raw_bpe_unigram250/run.sh", ALL[4:]),
+        ("exp/t/run.sh", ALL[5:]),
+        ("exp/t/decode_decode_valid.loss.ave/run.sh", EVALUATION),
+    ):
+        (recipe.work / "calls").unlink()
+        subprocess.run(
+            [str(recipe.path / script), "--force", "true"],
+            env=recipe.environment(),
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        calls = recipe.noted()
+        assert [call[1].rpartition(".")[2] for call in calls] == expected
+        if expected == ALL[5:]:
+            assert option(calls[0], "--max_epoch") == "3"
+
+
+# Killed stages
+
+KILLS = {
+    "kill -9 of the script": (signal.SIGKILL, False),
+    "kill of the script": (signal.SIGTERM, False),
+    "kill -9 of all": (signal.SIGKILL, True),
+    "Ctrl-C": (signal.SIGINT, True),
+}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.02)
+
+
+def is_running(process: int) -> bool:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return re.search(r"^State:\s+Z", status, re.MULTILINE) is None
+
+
+@pytest.mark.parametrize("how", KILLS)
+@pytest.mark.parametrize(
+    ("stage", "command"),
+    [
+        (1, "data"),
+        (3, "format_audio"),
+        (5, "make_token_list"),
+        (10, "collect_stats"),
+        (12, "decode"),
+    ],
+)
+def test_a_killed_stage_is_not_taken_for_finished(
+    done: Recipe, stage: int, command: str, how: str
+) -> None:
+    number, group = KILLS[how]
+    (done.work / "processes").unlink()
+    (done.work / "calls").unlink()
+    (done.work / "slow" / command).write_text("0.3")
+    process = subprocess.Popen(
+        done.command("--force", "true", "--stage", str(stage)),
+        cwd=done.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=done.environment(),
+        start_new_session=True,
+    )
+    wait_until((done.work / "processes").exists)
+    time.sleep(random.Random(f"{stage} {how}").uniform(0, 0.5))
+    (os.killpg if group else os.kill)(process.pid, number)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    started = [int(line) for line in (done.work / "processes").read_text().split()]
+    # The stage does not go on without its script.
+    wait_until(lambda: not any(map(is_running, started)))
+    (done.work / "slow" / command).unlink()
+    again = done.run("--stage", str(stage), "--stop_stage", str(stage))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "(it was interrupted)" in again.stdout
+
+
+def test_a_later_stage_refuses_the_remains_of_an_interrupted_one(done: Recipe) -> None:
+    marker = done.path / "dump" / ".stages" / "3"
+    marker.rename(marker.with_name("3.started"))
+    refused = done.run("--stage", "10", "--force", "true")
+    assert refused.returncode == 1
+    assert "stage 3 was interrupted; run it first (--stage 3)" in refused.stderr
+
+
+# Two runs at once
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "what"),
+    [
+        ("format_audio", [], "dump"),
+        ("train", ["--stage", "11", "--stop_stage", "11"], "exp/objsoup_train_raw_bpe_unigram250"),
+    ],
+)
+def test_a_second_run_is_refused(
+    recipe: Recipe, command: str, arguments: list[str], what: str
+) -> None:
+    (recipe.work / "slow" / command).write_text("6")
+    first = subprocess.Popen(
+        recipe.command(*arguments),
+        cwd=recipe.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=recipe.environment(),
+    )
+    calls = recipe.work / "calls"
+    wait_until(lambda: calls.exists() and f".{command} " in calls.read_text())
+    second = recipe.run(*arguments)
+    assert second.returncode == 1
+    assert f"error: {what} is in use by another run" in second.stderr
+    assert f"process {first.pid} on " in second.stderr
+    first.terminate()
+    first.wait(timeout=20)
+    (recipe.work / "slow" / command).unlink()
+    assert recipe.run(*arguments).returncode == 0
+
+
+def test_two_trainings_share_their_data(done: Recipe) -> None:
+    (done.work / "slow" / "train").write_text("1")
+    arguments = ("--stage", "11", "--stop_stage", "11", "--tag")
+    runs = [
+        subprocess.Popen(done.command(*arguments, tag), cwd=done.path, env=done.environment())
+        for tag in ("a", "b")
+    ]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0]
+
+
+# Mistakes of the command line, all before the first stage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--skip_train", "yes"], "--skip_train: expected true or false, found 'yes'"),
+        (["--nj", "0"], "--nj: expected a whole number of at least 1, found '0'"),
+        (["--ngpu", "-1"], "--ngpu: expected a whole number of at least 0, found '-1'"),
+        (["--stage", "x"], "--stage: expected a whole number"),
+        (["--stage", "12", "--stop_stage", "11"], "--stage: expected at most --stop_stage 11"),
+        (["--stop_stage", "16"], "--stop_stage: expected a stage from 1 to 15, found '16'"),
+        (["--fs", "fast"], "--fs: expected a rate in Hz"),
+        (["--channel", "left"], "--channel: expected a whole number"),
+        (["--audio_format", "mp3"], "--audio_format: expected one of flac, wav, flac.ark, wav.ark"),
+        (["--token_type", "word"], "--token_type: expected one of bpe, char, found 'word'"),
+        (["--min_wav_duration", "30"], "--min_wav_duration: expected less than"),
+        (["--max_wav_duration", "long"], "--max_wav_duration: expected a number of seconds"),
+        (["--speed_perturb_factors", "0.9 x"], "--speed_perturb_factors: expected numbers above 0"),
+        (["--st_pairs", "fr>en"], "--st_pairs: expected pairs such as fr-en, found 'fr>en'"),
+        (["--langs", ""], "--langs: expected a language"),
+        (["--test_sets", " "], "--test_sets: expected at least one name"),
+        (["--train_set", ""], "--train_set: expected one name"),
+        (["--nbest", "many"], "--nbest: expected a whole number of at least 1"),
+        (["--config", "conf/none.yaml"], "--config: expected a file"),
+        (["--inference_config", "none"], "--inference_config: expected a file"),
+        (["--python", "/bin/false"], "--python: expected Python 3.12 or 3.13"),
+        (["--python", "/no/python"], "found '/no/python'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_values_are_found_before_any_stage(
+    recipe: Recipe, arguments: list[str], message: str
+) -> None:
+    wrong = recipe.run(*arguments)
+    assert wrong.returncode == 2, wrong.stderr
+    assert message in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
+    assert not (recipe.work / "calls").exists()
+
+
+def test_a_syntax_error_in_a_configuration_is_found_before_any_stage(recipe: Recipe) -> None:
+    (recipe.path / "conf" / "decode.yaml").write_text("beam_size: 5\nctc_weight: a: b\n")
+    wrong = recipe.run()
+    assert wrong.returncode == 1
+    assert "error: conf/decode.yaml:2: expected YAML, found 'ctc_weight: a: b'" in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
+    assert not (recipe.work / "calls").exists()
+
+
+def test_a_python_that_is_too_old_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    Recipe.write_script(tmp_path / "old", "#!/bin/sh\necho 'Python 3.9.1'\nexit 1\n")
+    wrong = recipe.run("--python", str(tmp_path / "old"))
+    assert wrong.returncode == 2
+    assert f"found '{tmp_path}/old' (Python 3.9.1)" in wrong.stderr
+
+
+def test_names_of_test_sets_that_do_not_exist(recipe: Recipe) -> None:
+    wrong = recipe.run("--test_sets", "test tset")
+    assert wrong.returncode == 1
+    assert "--test_sets: expected names of directories in data, found 'tset'" in wrong.stderr
+    assert "more/" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("", "found nothing"), ("/no", "'/no', which is not there"), ("/tmp", "'/tmp' without it")],
+)
+def test_a_corpus_that_is_not_there(recipe: Recipe, value: str, found: str) -> None:
+    (recipe.work / "needs_corpus").touch()
+    wrong = recipe.run(COVOST2=value)
+    assert wrong.returncode == 1
+    assert "error: COVOST2: expected a folder that contains index.tsv, found" in wrong.stderr
+    assert found in wrong.stderr
+    assert "db.sh" in wrong.stderr
+
+
+def test_stages_that_do_not_exist_yet(recipe: Recipe) -> None:
+    wrong = recipe.run("--stop_stage", "14")
+    assert wrong.returncode == 1
+    assert "not available" in wrong.stderr
