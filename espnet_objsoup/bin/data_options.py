@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet_objsoup.data.datadir import OPTIONAL, REQUIRED
+from espnet_objsoup.data.datadir import OPTIONAL, REQUIRED, DataDir, objective_counts
 
 
 def true_or_false(value: str) -> bool:
@@ -43,3 +43,11 @@ def warn_of_other_files(directories: Iterable[Path]) -> None:
                 f"warning: {directory / name}: not a file of data directories, not taken over",
                 file=sys.stderr,
             )
+
+
+def print_counts(name: Path | str, data: DataDir) -> None:
+    """Say how many utterances each objective has; one that is missing or small strikes the eye."""
+    counts = ", ".join(
+        f"{objective} {n}" for objective, n in sorted(objective_counts(data).items())
+    )
+    print(f"{name}: {counts or 'no labels'}", file=sys.stderr)

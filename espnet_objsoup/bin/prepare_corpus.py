@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command, string_list
+from espnet_objsoup.bin.data_options import print_counts
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.corpora import an4, covost2
 from espnet_objsoup.data.text import POLICIES
@@ -55,6 +56,7 @@ def _an4(args: argparse.Namespace) -> str:
 def _write(splits: dict[str, datadir.DataDir], out: Path) -> str:
     for split, data in splits.items():
         datadir.write(data, out / split)
+        print_counts(out / split, data)
     counts = ", ".join(f"{split} {len(d.columns['utt2spk'])}" for split, d in splits.items())
     return f"{out}: utterances in {counts}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
-from espnet_objsoup.bin.data_options import add_allow_pipes, true_or_false
+from espnet_objsoup.bin.data_options import add_allow_pipes, print_counts, true_or_false
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.audio import check_audio
 
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 problems.append(str(err))
                 continue
             n += len(data.columns["utt2spk"])
+            print_counts(directory, data)
             if args.check_audio:
                 problems += check_audio(data, args.nj, args.allow_pipes)
         if problems:

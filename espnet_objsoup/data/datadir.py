@@ -8,6 +8,7 @@ A directory holds one file per column, all with the same keys in bytewise order:
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "combine",
     "fix",
     "listing",
+    "objective_counts",
     "read",
     "read_table",
     "speakers",
@@ -131,6 +133,19 @@ def _wrong_speakers(data: DataDir, directory: Path) -> list[str]:
         f"{path}: expected the same speakers and utterances as in utt2spk, found others; "
         "fix_data_dir writes it again"
     ]
+
+
+def objective_counts(data: DataDir) -> Counter[str]:
+    """Number of utterances with a label for `asr/<lang>` and `st/<lang>-<tgt>`."""
+    counts: Counter[str] = Counter()
+    texts, translations = data.columns["text"], data.columns["st_text"]
+    targets = data.columns["utt2tgt"]
+    for utterance, lang in data.columns["utt2lang"].items():
+        if texts[utterance] != NO_VALUE:
+            counts[f"asr/{lang}"] += 1
+        if translations[utterance] != NO_VALUE:
+            counts[f"st/{lang}-{targets[utterance]}"] += 1
+    return counts
 
 
 def fix(directory: Path) -> tuple[DataDir, dict[str, int]]:

@@ -52,7 +52,10 @@ def test_fix_then_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert validate_data_dir.main([f"{tmp_path}/d"]) == 1
     assert fix_data_dir.main([f"{tmp_path}/d", f"{tmp_path}/d"]) == 0
     assert validate_data_dir.main([f"{tmp_path}/d"]) == 0
-    assert "lines dropped" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "lines dropped" in captured.err
+    assert f"{tmp_path}/d: asr/fr 1, st/fr-en 1" in captured.err
+    assert "kept 1 utterances, dropped 2" in captured.out
 
 
 def test_subsets_combine_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def test_interrupt_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
         begin = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
         assert process.wait(30) != 0
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 10
     for path in started:
         assert not Path(f"/proc/{path.suffix[1:]}").exists()
 
