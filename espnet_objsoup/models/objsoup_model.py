@@ -132,6 +132,12 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         """`token` or `espnet`: how the heads normalise their losses."""
         return next((head.loss_mode for head in self.heads.values()), "token")
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters before the heads: those on which objectives can conflict."""
+        modules = [*self.heads.values(), *([] if self.ssl_head is None else [self.ssl_head])]
+        heads = {id(p) for head in modules for p in head.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in heads]
+
     @property
     def objectives_of_head(self) -> dict[str, int]:
         """Objective -> number of objectives whose gradients its head averages.
@@ -367,10 +373,3 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         """Features whose statistics `global_mvn` uses (stage 10)."""
         features, lengths = self._features(speech, speech_lengths)
         return {"feats": features, "feats_lengths": lengths}
-
-
-def shared_parameters(model: ESPnetObjSoupModel) -> list[nn.Parameter]:
-    """Parameters before the heads: those on which objectives can conflict."""
-    modules = [*model.heads.values(), *([] if model.ssl_head is None else [model.ssl_head])]
-    heads = {id(p) for head in modules for p in head.parameters()}
-    return [p for p in model.parameters() if p.requires_grad and id(p) not in heads]

@@ -36,6 +36,9 @@ class EpochContext:
         model: the model, wrapped by DistributedDataParallel if `distributed`.
         optimizers, schedulers: those that update parameters, in pairs.
         iteration: number of the current micro-batch, from 1.
+        all_steps_are_invalid: no step has updated the model yet.
+        step_taken: whether the last optimiser step updated the model.
+        output, utterances: of the current micro-batch, for hooks that come after `objective`.
     """
 
     model: nn.Module
@@ -48,6 +51,9 @@ class EpochContext:
     progress: Progress
     iteration: int = 0
     all_steps_are_invalid: bool = True
+    step_taken: bool = False
+    output: dict[str, Any] = field(default_factory=dict)
+    utterances: Sequence[str] = ()
     step_started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -71,7 +77,7 @@ class AbsTrainer(Trainer):
 
     A subclass overrides what it changes: `begin_epoch`, `forward` (a batch to the model's output),
     `objective` (that output to the scalar to differentiate), `backward`, `clip_gradients`,
-    `update`, `end_step`.
+    `update` or `reject_step`, `end_step`, `end_epoch`.
     """
 
     @classmethod
@@ -127,11 +133,16 @@ class AbsTrainer(Trainer):
         model.train()
         cls.begin_epoch(context)
         cls._loop(context, iterator, summary_writer)
+        cls.end_epoch(context)
         return context.all_steps_are_invalid
 
     @classmethod
     def begin_epoch(cls, context: EpochContext) -> None:
         """Called before the first batch of an epoch."""
+
+    @classmethod
+    def end_epoch(cls, context: EpochContext) -> None:
+        """Called after the last batch of an epoch."""
 
     @classmethod
     def _loop(cls, context: EpochContext, iterator: Iterable, summary_writer: Any) -> None:
@@ -227,7 +238,8 @@ class AbsTrainer(Trainer):
     def step(cls, context: EpochContext) -> None:
         """Clip, update if the gradients are finite, clear."""
         grad_norm = cls.clip_gradients(context)
-        if torch.isfinite(grad_norm):
+        context.step_taken = bool(torch.isfinite(grad_norm))
+        if context.step_taken:
             clip = context.options.grad_clip
             context.reporter.register(
                 {
@@ -241,12 +253,7 @@ class AbsTrainer(Trainer):
             with context.reporter.measure_time("optim_step_time"):
                 cls.update(context)
         else:
-            logging.warning("The grad norm is %s. Skipping updating the model.", grad_norm)
-            if context.scaler is not None:
-                # The scaler wants its update after unscale_; it skips the optimiser by itself.
-                for optimizer in context.optimizers:
-                    context.scaler.step(optimizer)
-                    context.scaler.update()
+            cls.reject_step(context, grad_norm)
         for optimizer in context.optimizers:
             optimizer.zero_grad()
         cls.end_step(context)
@@ -260,6 +267,16 @@ class AbsTrainer(Trainer):
         now = time.perf_counter()
         context.reporter.register({**rates, "train_time": now - context.step_started})
         context.step_started = now
+
+    @classmethod
+    def reject_step(cls, context: EpochContext, grad_norm: Tensor) -> None:
+        """Called instead of `update` where the norm of the gradients is not finite."""
+        logging.warning("The grad norm is %s. Skipping updating the model.", grad_norm)
+        if context.scaler is not None:
+            # The scaler wants its update after unscale_; it skips the optimiser by itself.
+            for optimizer in context.optimizers:
+                context.scaler.step(optimizer)
+                context.scaler.update()
 
     @classmethod
     def clip_gradients(cls, context: EpochContext) -> Tensor:

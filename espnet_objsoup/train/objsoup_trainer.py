@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`trainer: objsoup`: the objectives of a model, combined by a recipe."""
+"""`trainer: objsoup`: the objectives of a model, combined by a soup."""
 
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,29 +13,41 @@ from espnet2.train.trainer import TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 from torch import Tensor, nn
 
+from espnet_objsoup.gradients.reference import reference_statistic
 from espnet_objsoup.train.abs_trainer import AbsTrainer, EpochContext
 from espnet_objsoup.train.options import SoupConf, SoupTrainerOptions
-from espnet_objsoup.train.state import SoupState, StateCarrier
+from espnet_objsoup.train.soup_run import SoupRun
+from espnet_objsoup.train.state import StateCarrier
 
 
 class ObjSoupTrainer(AbsTrainer):
-    """Trains on the objectives that a model reports one by one.
+    """Trains on the objectives that a model reports one by one (`soup_run.SoupModel`).
 
-    The model's output holds, besides ESPnet's `loss`, `stats` and `weight`, two dicts in a fixed
-    order: `losses`, objective -> mean loss over its utterances (0 if absent), and `counts`,
-    objective -> number of these utterances.
-
-    Recipe `static`: sum over objectives of weight * (sum of its utterances' losses) / (their
-    expected number in a step). Dividing by the number that happens to be present would multiply
-    an objective's weight by the probability of its being present. A model with
+    With recipe `static` the loss is the sum over objectives of weight * (sum of its utterances'
+    losses) / (their expected number in a step); dividing by the number that happens to be present
+    would multiply an objective's weight by the probability of its being present. A model with
     `loss_mode: espnet` keeps ESPnet's normalisation by the batch size.
+
+    With every other soup the heads are trained on the mean of their objectives' losses, and the
+    soup's coefficients act on gradients where the encoder ends, in one ordinary backward pass. A
+    step uses the coefficients of the last finished refresh and measures for the next one.
     """
 
     def __init__(
         self,
-        recipe: str = "static",
-        weighting: str = "static",
-        weighting_conf: Mapping[str, Any] = {},
+        recipe: str | None = "static",
+        order: str | None = None,
+        levels: Sequence[Mapping[str, Any]] | None = None,
+        weighting: str | None = None,
+        weighting_conf: Mapping[str, Any] | None = None,
+        penalty: str | None = None,
+        penalty_conf: Mapping[str, Any] | None = None,
+        gradient_engine: str = "reference",
+        weights_interval: int = 2,
+        layers: Mapping[str, Any] | None = None,
+        monitor: bool = False,
+        reset_soup: bool = False,
+        max_nonfinite_steps: int = 20,
     ) -> None:
         """Never called: ESPnet's `--print_config` reads the defaults of `trainer_conf` here."""
         raise RuntimeError("trainers are used as classes, as in ESPnet")
@@ -44,7 +57,7 @@ class ObjSoupTrainer(AbsTrainer):
         """ESPnet's options and the checked `trainer_conf`.
 
         Raises:
-            TrainerConfError: naming the key that is wrong.
+            ValueError: naming the key that is wrong.
         """
         base = build_dataclass(TrainerOptions, args)
         return SoupTrainerOptions(**vars(base), soup=SoupConf.from_dict(args.trainer_conf))
@@ -61,17 +74,28 @@ class ObjSoupTrainer(AbsTrainer):
         """Train; the soup's state is saved and restored with ESPnet's checkpoints.
 
         Raises:
-            TrainerConfError, ObjectiveError: if the options do not fit the model's objectives.
-            SoupStateError: if the checkpoint to resume from has other objectives.
+            ValueError: if the options do not fit the model's objectives, or the checkpoint to
+                resume from has others.
+            NotImplementedError: for several processes with another recipe than static.
         """
-        weights = trainer_options.soup.resolve(model.objectives)
-        _log_table(trainer_options.soup, weights)
-        trainer_options.state = SoupState(model.objectives)
+        distributed = kwargs["distributed_option"]
+        if distributed.distributed and not trainer_options.soup.is_static:
+            raise NotImplementedError(
+                "trainer objsoup on several processes: expected recipe static, found "
+                f"{trainer_options.soup.recipe or 'levels'}; train in one process"
+            )
+        first = not distributed.distributed or distributed.dist_rank == 0
+        directory = Path(trainer_options.output_dir) if first else None
+        run = SoupRun(trainer_options.soup, model, trainer_options.seed, directory)
         expected = getattr(kwargs["train_iter_factory"], "expected_counts", {})
-        trainer_options.state.know(expected, trainer_options.accum_grad)
+        run.counts.know(expected, trainer_options.accum_grad)
+        logging.info("The soup, top level first:\n%s", run.describe())
+        if trainer_options.soup.monitor and distributed.distributed:
+            raise NotImplementedError("trainer_conf.monitor: measure in one process")
+        trainer_options.run = run
         super().run(
             model=model,
-            optimizers=[*optimizers, StateCarrier(trainer_options.state)],
+            optimizers=[*optimizers, StateCarrier(run)],
             schedulers=[*schedulers, None],
             trainer_options=trainer_options,
             **kwargs,
@@ -90,52 +114,148 @@ class ObjSoupTrainer(AbsTrainer):
 
     @classmethod
     def begin_epoch(cls, context: EpochContext) -> None:
-        """Drop what the epoch before left of an accumulation.
+        """Plan the epoch; drop what the epoch before left of an accumulation.
 
         ESPnet's trainer adds it to the next step, unless training was interrupted in between: a
         checkpoint holds no gradients. Resumed training could then not equal uninterrupted training.
         """
         for optimizer in context.optimizers:
             optimizer.zero_grad()
-        context.options.state.drop_pending()
+        iterations = context.progress.iterations
+        n_steps = None if iterations is None else iterations // context.options.accum_grad
+        context.options.run.begin_epoch(context.progress.epoch, n_steps)
+
+    @classmethod
+    def end_epoch(cls, context: EpochContext) -> None:
+        """Finish the scan of layers."""
+        context.options.run.end_epoch()
 
     @classmethod
     def objective(
         cls, context: EpochContext, output: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """Weighted sum of the objectives, reported as `loss_soup`."""
+        """The scalar to differentiate; the weighted sum is reported as `loss_soup`."""
+        run = context.options.run
+        context.output, context.utterances = output, batch["utt_id"]
         counts = torch.stack(list(output["counts"].values()))
         sums = torch.stack(list(output["losses"].values())) * counts
-        resolved = context.options.soup.resolve(list(output["losses"]))
-        weights = sums.new_tensor(list(resolved.values()))
-        reduced = counts.clone()
-        if context.distributed:
-            torch.distributed.all_reduce(reduced)
-        state = context.options.state
+        reduced = _sum_over_processes(
+            context, torch.stack([sums.detach().double(), counts.double()])
+        )
+        cls._note_faults(context, reduced[0])
+        reduced_counts = reduced[1].round().long()
+        coefficients = run.soup.coefficients.to(sums)
+        weights = run.loss_weights().to(sums)
         if getattr(context.module, "loss_mode", "token") == "espnet":
-            state.add(reduced)
-            loss = (weights * sums).sum().reshape(1) / output["weight"].sum()
-            stats = {**output["stats"], "loss_soup": loss.detach()}
-            return cls.average(context, loss, stats, output["weight"])
-        divisor = state.divisor(reduced, context.options.accum_grad).to(sums)
-        state.add(reduced)
+            divisor = output["weight"].sum().to(sums)
+        else:
+            divisor = run.counts.divisor(reduced_counts, context.options.accum_grad).to(sums)
         loss = (weights * sums / divisor).sum()
-        _, stats, weight = cls.average(context, loss, output["stats"], output["weight"])
+        run.add_losses(reduced[0], reduced_counts)
+        soup_loss = (coefficients * sums.detach() / divisor).sum().reshape(1)
+        if getattr(context.module, "loss_mode", "token") == "espnet":
+            stats = {**output["stats"], "loss_soup": soup_loss}
+            return cls.average(context, loss.reshape(1), stats, output["weight"])
+        _, stats, weight = cls.average(context, loss.reshape(1), output["stats"], output["weight"])
         # The divisor counts all ranks and micro-batches: sums over them are what is wanted.
-        reported = loss.detach() * context.options.accum_grad
-        world_size = 1
-        if context.distributed:
-            world_size = torch.distributed.get_world_size()
-            torch.distributed.all_reduce(reported)
-        return loss * world_size, {**stats, "loss_soup": reported}, weight
+        soup_loss = _sum_over_processes(context, soup_loss) * context.options.accum_grad
+        world_size = torch.distributed.get_world_size() if context.distributed else 1
+        return loss * world_size, {**stats, "loss_soup": soup_loss}, weight
+
+    @classmethod
+    def _note_faults(cls, context: EpochContext, sums: Tensor) -> None:
+        """Remember objectives whose (K,) sum of losses over all processes is not finite."""
+        run = context.options.run
+        for k in (~torch.isfinite(sums)).nonzero()[:, 0].tolist():
+            run.faults.note(run.objectives[k], cls._faulty_utterances(context, k))
+
+    @staticmethod
+    def _faulty_utterances(context: EpochContext, k: int) -> list[str]:
+        """Utterances of this process whose loss of objective k is not finite; all if unknown."""
+        names = list(context.utterances)
+        found = []
+        for task, losses in context.output.get("utterance_losses", {}).items():
+            wrong = ~torch.isfinite(losses.detach())
+            rows = (wrong & (context.output["objective_index"][task] == k)).nonzero()[:, 0]
+            found += [names[i] for i in rows.tolist()]
+        return found or names
+
+    @classmethod
+    def backward(cls, context: EpochContext, loss: Tensor) -> None:
+        """Measure gradients of objectives where the step asks for it, then accumulate."""
+        run = context.options.run
+        if run.faults.current:
+            return  # on every process alike: the sums are those of all
+        measured = run.measured_layers()
+        if measured:
+            statistic = reference_statistic(
+                context.output["utterance_losses"],
+                context.output["objective_index"],
+                [run.layers[i].parameters for i in measured],
+                len(run.objectives),
+                scale=context.scaler.get_scale() if context.scaler else 1.0,
+            )
+            for k in statistic.nonfinite().nonzero()[:, 0].tolist():
+                run.faults.note(f"gramian {run.objectives[k]}", context.utterances)
+            if run.faults.current:
+                return
+            run.add(statistic)
+        if run.conf.layers.scope == "selected" and run.measures and not run.conf.is_static:
+            cls._backward_selected(context, loss)
+            return
+        with run.weighting():
+            super().backward(context, loss)
+
+    @classmethod
+    def _backward_selected(cls, context: EpochContext, loss: Tensor) -> None:
+        """The soup's direction for selected layers, the plain average for all others."""
+        run = context.options.run
+        scaled = loss if context.scaler is None else context.scaler.scale(loss)
+        parameters = [p for i in run.selector.selected for p in run.layers[i].parameters]
+        before = [None if p.grad is None else p.grad.clone() for p in parameters]
+        weighted: Sequence[Tensor | None] = [None] * len(parameters)
+        if parameters:
+            with run.weighting():
+                weighted = torch.autograd.grad(
+                    scaled, parameters, retain_graph=True, allow_unused=True
+                )
+        with run.plain_average():
+            scaled.backward()
+        for parameter, old, new in zip(parameters, before, weighted, strict=True):
+            parts = [part for part in (old, new) if part is not None]
+            parameter.grad = torch.stack(parts).sum(0) if parts else None
+
+    @classmethod
+    def clip_gradients(cls, context: EpochContext) -> Tensor:
+        """ESPnet's clipping; NaN for a step that cannot be taken."""
+        if context.options.run.faults.current:
+            return torch.tensor(torch.nan)
+        return super().clip_gradients(context)
+
+    @classmethod
+    def reject_step(cls, context: EpochContext, grad_norm: Tensor) -> None:
+        """Name the cause where it is known."""
+        run = context.options.run
+        if not run.faults.current:
+            super().reject_step(context, grad_norm)
+            if context.scaler is None or context.scaler.get_scale() <= 1.0:
+                run.faults.note("gradient", context.utterances)
 
     @classmethod
     def end_step(cls, context: EpochContext) -> None:
-        """Fold the step's counts into the expected ones."""
-        context.options.state.end_step()
+        """Refresh the weights, or forget a step that was not taken."""
+        run = context.options.run
+        if context.step_taken:
+            run.end_step()
+        elif run.faults.current:
+            run.skip_step()
+        else:
+            run.drop_step()  # the scaler looks for its scale
+        context.reporter.register(run.report())
 
 
-def _log_table(conf: SoupConf, weights: Mapping[str, float]) -> None:
-    width = max(len(name) for name in weights)
-    rows = "\n".join(f"  {name:<{width}}  {weight:g}" for name, weight in weights.items())
-    logging.info("Recipe %s, weights of the objectives:\n%s", conf.recipe, rows)
+def _sum_over_processes(context: EpochContext, values: Tensor) -> Tensor:
+    if context.distributed:
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+    return values

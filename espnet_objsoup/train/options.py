@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """`trainer` and `trainer_conf` of a YAML."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espnet2.train.trainer import TrainerOptions
 
-from espnet_objsoup.objectives import resolve_weights
-from espnet_objsoup.train.state import SoupState
+from espnet_objsoup.gradients.layer_selection import LayersConf
+from espnet_objsoup.objectives import (
+    SOUP_KEYS,
+    WEIGHTINGS,
+    LevelSpec,
+    check_soup_conf,
+    resolve_levels,
+)
+from espnet_objsoup.objectives.weighting_table import RUNNING, STEP
 
-AVAILABLE_RECIPES = ("static",)
-PLANNED_RECIPES = ("flat", "constrained", "bilevel", "multilevel")
+if TYPE_CHECKING:
+    from espnet_objsoup.train.soup_run import SoupRun
+
+GRADIENT_ENGINES = ("reference",)
 
 
 class TrainerConfError(ValueError):
@@ -23,22 +34,40 @@ class SoupConf:
     """`trainer_conf` of `trainer: objsoup`.
 
     Attributes:
-        recipe: how objectives are combined; `static` is the weighted sum of their losses.
-        weighting: name of the rule that gives weights; `static` for fixed ones.
-        weighting_conf: options of the weighting; for `static` `{weights: {"asr/*": 0.3, ...}}`,
-            by objective or glob, 1 for all where nothing is given.
+        recipe: `static` (a weighted sum of the losses), `flat`, `constrained`, `bilevel` or
+            `multilevel`.
+        order: of the levels of `bilevel` (`as`, `sa`) and `multilevel` (`uas`, `usa`).
+        levels: written out instead of a recipe, top first.
+        weighting, weighting_conf: rule for weights within levels that name none.
+        penalty, penalty_conf: coefficients of levels below the top that name none.
+        gradient_engine: how gradients of objectives are measured.
+        weights_interval: steps between two refreshes of the weights.
+        layers: which layers are measured.
+        monitor: with recipe `static`, measure gradients without using them.
+        reset_soup: start the soup afresh if a checkpoint holds another.
+        max_nonfinite_steps: steps in a row without a finite loss and gradient that are borne.
     """
 
-    recipe: str = "static"
-    weighting: str = "static"
-    weighting_conf: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    order: str | None = None
+    levels: Sequence[Mapping[str, Any]] | None = None
+    weighting: str | None = None
+    weighting_conf: Mapping[str, Any] | None = None
+    penalty: str | None = None
+    penalty_conf: Mapping[str, Any] | None = None
+    gradient_engine: str = "reference"
+    weights_interval: int = 2
+    layers: LayersConf = field(default_factory=LayersConf)
+    monitor: bool = False
+    reset_soup: bool = False
+    max_nonfinite_steps: int = 20
 
     @classmethod
-    def from_dict(cls, conf: Mapping[str, Any]) -> "SoupConf":
-        """Check and parse a YAML block.
+    def from_dict(cls, conf: Mapping[str, Any]) -> SoupConf:
+        """Check and parse a YAML block, as far as that is possible without the data.
 
         Raises:
-            TrainerConfError: naming the key that is wrong and what is known.
+            ValueError: naming the key that is wrong and what is known.
         """
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(conf) - set(known))
@@ -46,43 +75,60 @@ class SoupConf:
             raise TrainerConfError(
                 f"trainer_conf: unknown key {', '.join(unknown)}; known keys: {', '.join(known)}"
             )
-        result = cls(**conf)
-        if result.recipe in PLANNED_RECIPES:
+        layers = LayersConf.from_dict(conf.get("layers"))
+        result = cls(**{**conf, "layers": layers})
+        check_soup_conf(result.soup_keys)
+        result._check_numbers()
+        if result.gradient_engine not in GRADIENT_ENGINES:
             raise TrainerConfError(
-                f"trainer_conf.recipe: {result.recipe} is not available in this version; "
-                f"available: {', '.join(AVAILABLE_RECIPES)}"
+                f"trainer_conf.gradient_engine: expected {' or '.join(GRADIENT_ENGINES)}, found "
+                f"{result.gradient_engine!r}"
             )
-        if result.recipe not in AVAILABLE_RECIPES:
+        if result.monitor and not result.is_static:
             raise TrainerConfError(
-                f"trainer_conf.recipe: expected one of {', '.join(AVAILABLE_RECIPES)}, "
-                f"found {result.recipe!r}"
-            )
-        if result.weighting != "static":
-            raise TrainerConfError(
-                f"trainer_conf.weighting: recipe static has fixed weights, so expected static, "
-                f"found {result.weighting!r}"
-            )
-        unknown = sorted(set(result.weighting_conf) - {"weights"})
-        if unknown:
-            raise TrainerConfError(
-                f"trainer_conf.weighting_conf: unknown key {', '.join(unknown)}; "
-                "known keys: weights"
-            )
-        if not isinstance(result.weighting_conf.get("weights") or {}, Mapping):
-            raise TrainerConfError(
-                "trainer_conf.weighting_conf.weights: expected a mapping of objectives to numbers, "
-                f"found {result.weighting_conf['weights']!r}"
+                "trainer_conf.monitor: measuring without acting goes with recipe static; other "
+                "recipes report the same numbers anyway. Remove the key"
             )
         return result
 
-    def resolve(self, objectives: Sequence[str]) -> dict[str, float]:
-        """Weight of every objective that the data has.
+    def _check_numbers(self) -> None:
+        for key in ("weights_interval", "max_nonfinite_steps"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise TrainerConfError(
+                    f"trainer_conf.{key}: expected a whole number >= 1, found {value!r}"
+                )
+        for key in ("monitor", "reset_soup"):
+            if not isinstance(getattr(self, key), bool):
+                raise TrainerConfError(
+                    f"trainer_conf.{key}: expected true or false, found {getattr(self, key)!r}"
+                )
+
+    @property
+    def soup_keys(self) -> dict[str, Any]:
+        """The keys that make up the soup."""
+        return {key: getattr(self, key) for key in SOUP_KEYS}
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the update is an ordinary weighted sum of the losses, for all parameters."""
+        return self.levels is None and self.recipe in (None, "static")
+
+    def resolve(self, objectives: Sequence[str]) -> tuple[LevelSpec, ...]:
+        """Levels, checked against the objectives that the data has.
 
         Raises:
-            ObjectiveError: naming the weight or the objective that does not fit.
+            ValueError: naming the key or the objective that does not fit.
         """
-        weights = self.weighting_conf.get("weights") or {}
-        return resolve_weights(weights, objectives, "trainer_conf.weighting_conf.weights")
+        return resolve_levels(self.soup_keys, objectives)
+
+    def measures(self, levels: Sequence[LevelSpec]) -> bool:
+        """Whether gradients of objectives have to be measured."""
+        needed = (STEP, RUNNING)
+        return self.monitor or any(
+            WEIGHTINGS[level.weighting].needs in needed or level.penalty == "barrier"
+            for level in levels
+        )
 
 
 def check_trainer_conf(trainer: str, conf: Mapping[str, Any] | None) -> None:
@@ -93,7 +139,7 @@ def check_trainer_conf(trainer: str, conf: Mapping[str, Any] | None) -> None:
         conf: the block `trainer_conf`.
 
     Raises:
-        TrainerConfError: for a trainer or a key that does not exist.
+        ValueError: for a trainer or a key that does not exist.
     """
     if trainer == "objsoup":
         SoupConf.from_dict(conf or {})
@@ -118,7 +164,7 @@ class SoupTrainerOptions(TrainerOptions):
     """ESPnet's options and ours; the same object is passed to every epoch of a run."""
 
     soup: SoupConf | None = None
-    state: SoupState | None = None
+    run: SoupRun | None = None
 
 
 def check_espnet_options(options: TrainerOptions) -> None:

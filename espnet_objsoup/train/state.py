@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of a soup and how it gets into ESPnet's checkpoints."""
+"""How many utterances of each objective a step holds, and how state gets into checkpoints."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-FORMAT_VERSION = 1
 # The running mean follows the last steps with this weight once there are enough of them.
 MIN_MOMENTUM = 1e-3
 # An objective that has hardly been seen yet must not be blown up when it appears.
@@ -18,25 +17,25 @@ class SoupStateError(ValueError):
     """A checkpoint's state does not belong to this configuration."""
 
 
-class SoupState:
-    """What training remembers between steps, as plain tensors and numbers.
+class ExpectedCounts:
+    """Expected utterances per step, by which an objective's sum of losses is divided.
 
     Attributes:
         objectives: names, in the order of all tensors.
-        expected_counts: (K,) float64 running mean of the utterances per step, over all ranks and
+        mean: (K,) float64 running mean of the utterances per step, over all ranks and
             micro-batches; zeros before the first step.
         steps: optimiser steps seen.
-        pending_counts: (K,) int64 utterances of the step that is being accumulated.
-        known_counts: (K,) float64 expected utterances per step as the sampler knows them, NaN where
-            it does not; not saved, since it follows from data and options.
+        pending: (K,) int64 utterances of the step that is being accumulated.
+        known: (K,) float64 expected utterances per step as the sampler knows them, NaN where it
+            does not; not saved, since it follows from data and options.
     """
 
     def __init__(self, objectives: Sequence[str]) -> None:
         self.objectives = tuple(objectives)
-        self.expected_counts = torch.zeros(len(self.objectives), dtype=torch.float64)
+        self.mean = torch.zeros(len(self.objectives), dtype=torch.float64)
         self.steps = 0
-        self.pending_counts = torch.zeros(len(self.objectives), dtype=torch.long)
-        self.known_counts = torch.full((len(self.objectives),), torch.nan, dtype=torch.float64)
+        self.pending = torch.zeros(len(self.objectives), dtype=torch.long)
+        self.known = torch.full((len(self.objectives),), torch.nan, dtype=torch.float64)
 
     def know(self, per_batch: Mapping[str, float], micro_batches: int) -> None:
         """Take over the sampler's expected counts.
@@ -46,7 +45,7 @@ class SoupState:
             micro_batches: micro-batches per step.
         """
         known = [per_batch.get(name, torch.nan) * micro_batches for name in self.objectives]
-        self.known_counts = torch.tensor(known, dtype=torch.float64)
+        self.known = torch.tensor(known, dtype=torch.float64)
 
     def divisor(self, counts: Tensor, micro_batches: int) -> Tensor:
         """Expected utterances per step, by which sums of losses are divided.
@@ -59,71 +58,58 @@ class SoupState:
         Returns:
             (K,) float64, >= MIN_EXPECTED_COUNT.
         """
-        if self.steps == 0:
-            expected = counts.double().cpu() * micro_batches
-        else:
-            expected = self.expected_counts
-        expected = torch.where(self.known_counts.isnan(), expected, self.known_counts)
+        expected = counts.double().cpu() * micro_batches if self.steps == 0 else self.mean
+        expected = torch.where(self.known.isnan(), expected, self.known)
         return expected.clamp(min=MIN_EXPECTED_COUNT)
 
     def add(self, counts: Tensor) -> None:
         """Count (K,) utterances of a micro-batch, all ranks together."""
-        self.pending_counts = self.pending_counts + counts.cpu()
+        self.pending = self.pending + counts.cpu()
 
     def drop_pending(self) -> None:
         """Forget the counts of a step that will not be taken."""
-        self.pending_counts = torch.zeros_like(self.pending_counts)
+        self.pending = torch.zeros_like(self.pending)
 
     def end_step(self) -> None:
         """Fold the finished step into the running mean."""
         self.steps += 1
         momentum = max(1.0 / self.steps, MIN_MOMENTUM)
-        self.expected_counts += momentum * (self.pending_counts.double() - self.expected_counts)
+        self.mean += momentum * (self.pending.double() - self.mean)
         self.drop_pending()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors, numbers and strings, readable with `weights_only=True`."""
-        return {
-            "version": FORMAT_VERSION,
-            "objectives": list(self.objectives),
-            "expected_counts": self.expected_counts.clone(),
-            "steps": self.steps,
-            "pending_counts": self.pending_counts.clone(),
-        }
+        """Plain tensors and numbers."""
+        return {"mean": self.mean.clone(), "steps": self.steps, "pending": self.pending.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            SoupStateError: if it was written for other objectives or by another format.
-        """
-        if state.get("version") != FORMAT_VERSION:
-            raise SoupStateError(
-                f"soup state: expected format {FORMAT_VERSION}, found {state.get('version')}"
-            )
-        if tuple(state["objectives"]) != self.objectives:
-            raise SoupStateError(
-                f"soup state: the checkpoint has objectives {', '.join(state['objectives'])}, the "
-                f"configuration {', '.join(self.objectives)}; train with the same objectives, or "
-                "into another output directory with --init_param"
-            )
-        self.expected_counts = state["expected_counts"].cpu().clone()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.mean = state["mean"].cpu().clone()
         self.steps = int(state["steps"])
-        self.pending_counts = state["pending_counts"].cpu().clone()
+        self.pending = state["pending"].cpu().clone()
+
+
+class Saveable(Protocol):
+    """What a StateCarrier carries: plain state that `weights_only=True` reads."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors, numbers and strings."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
 
 
 class StateCarrier(torch.optim.Optimizer):
-    """An optimiser that optimises nothing and saves a SoupState.
+    """An optimiser that optimises nothing and saves a soup's state.
 
     ESPnet's checkpoint holds the model, the optimisers, the schedulers and nothing else. The
     model's buffers would be averaged over epochs and published; an extra optimiser is saved and
     restored as it is.
     """
 
-    def __init__(self, state: SoupState) -> None:
+    def __init__(self, content: Saveable) -> None:
         parameter = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
         super().__init__([parameter], {})
-        self.soup_state = state
+        self.content = content
         self.restored = False
 
     def step(self, closure: Any = None) -> None:
@@ -134,18 +120,18 @@ class StateCarrier(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The soup's state."""
-        return {"soup": self.soup_state.state_dict()}
+        return {"soup": self.content.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the soup's state.
 
         Raises:
-            SoupStateError: if it does not fit, or the checkpoint holds another optimiser here.
+            ValueError: if it does not fit, or the checkpoint holds another optimiser here.
         """
         if "soup" not in state_dict:
             raise SoupStateError(
                 "soup state: the checkpoint has an optimiser in its place; it was written with "
                 "another number of optimisers"
             )
-        self.soup_state.load_state_dict(state_dict["soup"])
+        self.content.load_state_dict(state_dict["soup"])
         self.restored = True

@@ -2,7 +2,6 @@
 import pytest
 import torch
 
-from espnet_objsoup.models.objsoup_model import shared_parameters
 from espnet_objsoup.models.task_head import TaskHead
 
 from .model_factory import MIXED, OBJECTIVES, TOKENS, make_batch, make_ctc, make_model
@@ -156,7 +155,7 @@ def test_shared_decoder_is_one_module() -> None:
 def test_shared_parameters_are_those_before_the_heads() -> None:
     model = make_model()
     names = {id(p): n for n, p in model.named_parameters()}
-    shared = {names[id(p)] for p in shared_parameters(model)}
+    shared = {names[id(p)] for p in model.shared_parameters()}
     assert shared
     assert all(not n.startswith(("asr_head", "st_head")) for n in shared)
     assert all(n.startswith("encoder") for n in shared)

@@ -13,7 +13,7 @@ from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.frontend.fused import FusedFrontends
 
 from espnet_objsoup.models.feature_lengths import feature_lengths
-from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel, shared_parameters
+from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 from espnet_objsoup.models.ssl import CPC, BestRQ, measure_subsampling
 
 from .model_factory import (
@@ -205,7 +205,7 @@ def test_batch_without_use_or_label_keeps_all_parameters_in_the_graph(
 def test_shared_parameters_are_without_the_head(kind: str) -> None:
     model = make_ssl_model(kind)
     names = {id(p): n for n, p in model.named_parameters()}
-    assert all(names[id(p)].startswith("encoder") for p in shared_parameters(model))
+    assert all(names[id(p)].startswith("encoder") for p in model.shared_parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,25 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from espnet_objsoup.objectives import ObjectiveError
-from espnet_objsoup.train.options import SoupConf, TrainerConfError, check_trainer_conf
+from espnet_objsoup.train.options import SoupConf, check_trainer_conf
 
 
 @pytest.mark.parametrize(
     ("trainer", "conf", "message"),
     [
-        ("objsoup", {"recipee": "static"}, "unknown key recipee; known keys: recipe, weighting"),
-        ("objsoup", {"recipe": "flat"}, "trainer_conf.recipe: flat is not available"),
-        ("objsoup", {"recipe": "x"}, "trainer_conf.recipe: expected one of static"),
+        ("objsoup", {"recipee": "static"}, "unknown key recipee; known keys: recipe, order"),
+        ("objsoup", {"recipe": "x"}, "trainer_conf.recipe: expected one of static, flat"),
         ("objsoup", {"weighting": "modo"}, "trainer_conf.weighting"),
-        ("objsoup", {"weighting_conf": {"gamma": 1}}, "unknown key gamma"),
+        ("objsoup", {"weighting_conf": {"gamma": 1}}, "gamma"),
         ("objsoup", {"weighting_conf": {"weights": [1]}}, "expected a mapping"),
+        ("objsoup", {"recipe": "flat", "weights_interval": 0}, "weights_interval: expected a who"),
+        ("objsoup", {"recipe": "flat", "gradient_engine": "fast"}, "gradient_engine: expected"),
+        ("objsoup", {"recipe": "flat", "monitor": True}, "monitor: measuring without acting"),
+        ("objsoup", {"monitor": "yes"}, "monitor: expected true or false, found 'yes'"),
+        ("objsoup", {"layers": {"topk": 3}}, "trainer_conf.layers: unknown key topk; known: patt"),
+        ("objsoup", {"layers": {"policy": "best"}}, "layers.policy: expected conflict or last_k"),
+        ("objsoup", {"layers": {"policy": "fixed"}}, "layers.names: expected names"),
+        ("objsoup", {"layers": {"threshold": 2}}, r"threshold: expected a cosine in \[-1, 1\]"),
+        ("objsoup", {"layers": {"top_k": 0}}, "layers.top_k: expected a whole number >= 1"),
+        ("objsoup", {"layers": {"scan_interval": 0}}, "policy conflict finds layers by scans"),
         ("default", {"recipe": "static"}, "trainer default takes no options"),
         ("sgd", {}, "expected default or objsoup"),
     ],
 )
 def test_wrong_options_name_the_key(trainer: str, conf: dict, message: str) -> None:
-    with pytest.raises(TrainerConfError, match=message):
+    with pytest.raises(ValueError, match=message):
         check_trainer_conf(trainer, conf)
 
 
@@ -30,6 +38,24 @@ def test_right_options_pass() -> None:
 
 def test_weights_are_resolved_against_the_data() -> None:
     conf = SoupConf.from_dict({"weighting_conf": {"weights": {"asr/*": 0.3, "st/*": 0.7}}})
-    assert conf.resolve(["asr/fr", "st/fr-en"]) == {"asr/fr": 0.3, "st/fr-en": 0.7}
-    with pytest.raises(ObjectiveError, match="trainer_conf.weighting_conf.weights"):
+    (level,) = conf.resolve(["asr/fr", "st/fr-en"])
+    assert level.weighting_conf["weights"] == {"asr/fr": 0.3, "st/fr-en": 0.7}
+    with pytest.raises(ValueError, match="trainer_conf.weighting_conf.weights"):
         conf.resolve(["asr/fr"])
+
+
+@pytest.mark.parametrize(
+    ("conf", "measured"),
+    [
+        ({}, False),
+        ({"monitor": True}, True),
+        ({"recipe": "flat"}, True),
+        ({"recipe": "flat", "weighting": "uniform"}, False),
+        ({"recipe": "bilevel", "weighting": "uniform", "penalty": "barrier"}, True),
+        ({"recipe": "bilevel", "weighting": "uniform"}, False),
+    ],
+    ids=str,
+)
+def test_gradients_are_measured_only_where_something_needs_them(conf: dict, measured: bool) -> None:
+    soup = SoupConf.from_dict(conf)
+    assert soup.measures(soup.resolve(["asr/fr", "st/fr-en"])) is measured

@@ -13,6 +13,8 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import DistributedOption
 from torch import Tensor
 
+from espnet_objsoup.models.gradient_scale import scale_gradient
+
 OBJECTIVES = ("asr/de", "asr/fr", "st/fr-en")
 DEFAULTS = {
     "ngpu": 0,
@@ -58,17 +60,35 @@ class ToyModel(AbsESPnetModel):
         self.objectives = objectives
         self.loss_mode = loss_mode
 
+        self.gradient_scale = None
+        self.objectives_of_head = dict.fromkeys(objectives, len(objectives))
+
+    def shared_parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.linear.parameters())
+
     def forward(self, x: Tensor, y: Tensor, index: Tensor, **_: object) -> dict:
-        per_utterance = (self.linear(x) - y).square().sum(1)
+        # One head without parameters for all objectives.
+        h = self.linear(x)
+        if self.gradient_scale is not None:
+            h = scale_gradient(h, index, self.gradient_scale)
+        per_utterance = (h - y).square().sum(1)
         losses, counts = {}, {}
         for k, name in enumerate(self.objectives):
             rows = index == k
             counts[name] = rows.sum()
-            losses[name] = (per_utterance * rows).sum() / counts[name].clamp(min=1)
+            losses[name] = per_utterance[rows].sum() / counts[name].clamp(min=1)
         loss = per_utterance.mean()
         stats = {"loss": loss.detach()}
         loss, stats, weight = force_gatherable((loss, stats, len(x)), loss.device)
-        return {"loss": loss, "stats": stats, "weight": weight, "losses": losses, "counts": counts}
+        return {
+            "loss": loss,
+            "stats": stats,
+            "weight": weight,
+            "losses": losses,
+            "counts": counts,
+            "utterance_losses": {"toy": per_utterance},
+            "objective_index": {"toy": index},
+        }
 
     def collect_feats(self, **_: Tensor) -> dict[str, Tensor]:
         return {}

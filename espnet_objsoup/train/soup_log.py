@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`soup.jsonl`: what the soup did, a JSON object per line."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from espnet_objsoup.gradients.layer_selection import Scan
+
+FILE_NAME = "soup.jsonl"
+
+
+class SoupLog:
+    """Appends lines; a resumed run first drops those that it will write again.
+
+    Args:
+        directory: of the experiment; None: nothing is written (other processes than the first).
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self.path = None if directory is None else Path(directory) / FILE_NAME
+
+    def rewind(self, steps: int) -> None:
+        """Keep the lines of the first `steps` steps only, whole or not at all."""
+        if self.path is None or not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8") as file:
+            kept = [line for line in file if _step_of(line) <= steps]
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def write(self, kind: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
+        """Append one line.
+
+        Args:
+            kind: `soup`, `refresh` or `scan`.
+            step: optimiser steps taken before.
+            epoch: from 1.
+            values: numbers, strings, lists and dicts of them; what is not finite becomes null.
+        """
+        if self.path is None:
+            return
+        line = json.dumps({"kind": kind, "step": step, "epoch": epoch, **_plain(values)})
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_scan(self, scan: Scan, step: int, names: list[str], objectives: list[str]) -> None:
+        """Append what a scan found, with the cosines of every layer."""
+        values = {
+            "objectives": objectives,
+            "layers": names,
+            "scores": scan.scores,
+            "errors": scan.errors,
+            "worst": scan.worst,
+            "selected": [names[i] for i in scan.selected],
+            "cosines": scan.cosines,
+            "counted": scan.counted.int(),
+        }
+        self.write("scan", step, scan.epoch, values)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return math.inf  # cut off by a kill
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

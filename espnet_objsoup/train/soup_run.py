@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A soup in training: what is measured in which step, and what the measurements do."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from espnet_objsoup.gradients.layer_selection import LayersConf, LayerSelector
+from espnet_objsoup.gradients.layers import LayerError, find_layers
+from espnet_objsoup.gradients.statistic import GramianStatistic
+from espnet_objsoup.models.gradient_scale import GradientScale
+from espnet_objsoup.objectives import soup_table
+from espnet_objsoup.train.faults import Faults
+from espnet_objsoup.train.options import SoupConf
+from espnet_objsoup.train.soup_log import SoupLog
+from espnet_objsoup.train.state import ExpectedCounts, SoupStateError
+from espnet_objsoup.weighting.soup import Soup, SoupMismatchError
+
+FORMAT_VERSION = 2
+
+
+class SoupModel(Protocol):
+    """What a soup needs of a model besides ESPnet's interface.
+
+    `forward` returns, besides `loss`, `stats` and `weight`: `losses` and `counts` (objective ->
+    mean loss and number of its utterances), and, where gradients are measured, `utterance_losses`
+    and `objective_index` (task -> (B,) losses and objectives, -1 for none).
+    """
+
+    objectives: Sequence[str]
+    objectives_of_head: Mapping[str, int]
+    gradient_scale: GradientScale | None
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters that all objectives share."""
+
+
+class SoupRun:
+    """State of a soup during training; saved and restored with ESPnet's checkpoints.
+
+    Args:
+        conf: `trainer_conf`.
+        model: without a distributed wrapper; its `gradient_scale` is set.
+        seed: of random weightings.
+        output_dir: of the experiment, where `soup.jsonl` goes; None: nothing is written.
+
+    Raises:
+        ValueError: if the configuration does not fit the model.
+    """
+
+    def __init__(
+        self, conf: SoupConf, model: SoupModel, seed: int = 0, output_dir: Path | None = None
+    ) -> None:
+        self.conf = conf
+        self.objectives = tuple(model.objectives)
+        self.levels = conf.resolve(self.objectives)
+        self.soup = Soup(self.levels, self.objectives, conf.weights_interval, seed)
+        self.counts = ExpectedCounts(self.objectives)
+        self.faults = Faults(conf.max_nonfinite_steps)
+        self.log = SoupLog(output_dir)
+        self.steps = 0
+        self.measures = conf.measures(self.levels)
+        # Fixed weights and scheduled penalties learn nothing from a refresh.
+        self.refreshes = self.measures or any(
+            level.weighting not in ("static", "uniform") for level in self.levels
+        )
+        self._report: dict[str, float] = {}
+        self.layers = []
+        if self.measures:
+            self.layers = find_layers(model, model.shared_parameters(), conf.layers.pattern)
+        names = [layer.name for layer in self.layers]
+        self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())
+        of_head = [model.objectives_of_head[name] for name in self.objectives]
+        self.objectives_of_head = torch.tensor(of_head, dtype=torch.float64)
+        # In recipe static the weights stand in the loss, for heads too.
+        self.scale = None if conf.is_static else GradientScale(torch.zeros(len(of_head)))
+        model.gradient_scale = self.scale
+        self._step_of_epoch = 0
+        self._pending: GramianStatistic | None = None
+        self._pending_losses = torch.zeros(len(of_head), dtype=torch.float64)
+
+    def describe(self) -> str:
+        """The resolved soup as a table."""
+        engine = f", gradients by {self.conf.gradient_engine}" if self.measures else ""
+        return (
+            f"{soup_table(self.levels)}\n(weights every {self.conf.weights_interval} steps{engine})"
+        )
+
+    def begin_epoch(self, epoch: int, n_steps: int | None) -> None:
+        """Take scheduled coefficients and plan the epoch's scan.
+
+        Args:
+            epoch: from 1.
+            n_steps: optimiser steps of the epoch, None if unknown.
+        """
+        self._step_of_epoch = 0
+        self.drop_step()
+        self.soup.begin_epoch(epoch)
+        self._report = {}
+        if self.measures:
+            self.selector.begin_epoch(epoch, n_steps, always=self.conf.monitor)
+
+    def end_epoch(self) -> None:
+        """Finish the epoch's scan, select layers, report."""
+        scan = self.selector.end_epoch() if self.measures else None
+        if scan is None:
+            return
+        names = self.selector.names
+        for i, name in enumerate(names):
+            chosen = "selected" if i in scan.selected else ""
+            logging.info(
+                "scan: %s mean cosine %+.3f +- %.3f, worst pair %+.3f %s",
+                *(name, scan.scores[i], scan.errors[i], scan.worst[i], chosen),
+            )
+        self.log.write_scan(scan, self.steps, names, list(self.objectives))
+
+    @property
+    def is_refresh(self) -> bool:
+        """Whether weights are made anew after the current step."""
+        return self.refreshes and self.steps % self.conf.weights_interval == 0
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether all layers are measured in the current step."""
+        return self.measures and self.selector.is_scan_step(self._step_of_epoch)
+
+    def measured_layers(self) -> list[int]:
+        """Indices of the layers to measure in the current step; empty: none."""
+        if not self.measures:
+            return []
+        if self.is_scan:
+            return list(range(len(self.layers)))
+        return list(self.selector.selected) if self.is_refresh else []
+
+    def add(self, statistic: GramianStatistic) -> None:
+        """Add a micro-batch's sums of the measured layers."""
+        self._pending = statistic if self._pending is None else self._pending + statistic
+
+    def add_losses(self, sums: Tensor, counts: Tensor) -> None:
+        """Add (K,) sums of losses and utterances of a micro-batch, all ranks together."""
+        self._pending_losses = self._pending_losses + sums.detach().double().cpu()
+        self.counts.add(counts)
+
+    @contextmanager
+    def weighting(self) -> Iterator[None]:
+        """Within it, backward passes give shared parameters the soup's direction."""
+        with self._scaled(self.soup.coefficients):
+            yield
+
+    @contextmanager
+    def plain_average(self) -> Iterator[None]:
+        """Within it, backward passes give shared parameters the mean over all objectives."""
+        n_objectives = len(self.objectives)
+        with self._scaled(torch.full((n_objectives,), 1.0 / n_objectives, dtype=torch.float64)):
+            yield
+
+    @contextmanager
+    def _scaled(self, coefficients: Tensor) -> Iterator[None]:
+        if self.scale is None:
+            yield
+            return
+        # The loss has the weight 1 / (objectives of the head): undone here.
+        self.scale.factors = coefficients * self.objectives_of_head
+        self.scale.active = True
+        try:
+            yield
+        finally:
+            self.scale.active = False
+
+    def loss_weights(self) -> Tensor:
+        """(K,) float64 weights in the loss that is differentiated.
+
+        Heads get the plain mean over their objectives, except in recipe static.
+        """
+        return self.soup.coefficients if self.conf.is_static else 1.0 / self.objectives_of_head
+
+    def end_step(self) -> None:
+        """The step was taken: scan, refresh, count."""
+        if self._pending is not None and self.is_scan:
+            self.selector.add(self._pending)
+        refreshed = self.is_refresh and self._refresh()
+        self.faults.take_step()
+        self.counts.end_step()
+        self.steps += 1
+        self._step_of_epoch += 1
+        self._forget()
+        if refreshed:
+            self._report = {}
+            values = {"layers": [self.selector.names[i] for i in self.selector.selected]}
+            self.log.write("refresh", self.steps, self.soup.epoch, values | self.report())
+
+    def _refresh(self) -> bool:
+        selected = list(self.selector.selected)
+        if self.measures and not selected:
+            return False  # no layer in conflict: weights stay as they are
+        statistic = self._pending
+        if statistic is None:
+            statistic = GramianStatistic.zeros(0, len(self.objectives))
+        elif self.is_scan:
+            statistic = statistic.select(selected)
+        counts = self.counts.pending
+        losses = self._pending_losses / counts.clamp(min=1)
+        self.soup.refresh(*statistic.total(), losses, counts)
+        return True
+
+    def drop_step(self) -> None:
+        """The step is not taken: forget its sums; the soup is as before."""
+        self.counts.drop_pending()
+        self._forget()
+
+    def skip_step(self) -> None:
+        """The step could not be taken.
+
+        Raises:
+            NonFiniteTrainingError: if it is one too many in a row.
+        """
+        self.drop_step()
+        self._step_of_epoch += 1
+        self.faults.skip_step()
+
+    def _forget(self) -> None:
+        self._pending = None
+        self._pending_losses = torch.zeros_like(self._pending_losses)
+
+    def report(self) -> dict[str, float]:
+        """Numbers for the reporter, under the same names at every step."""
+        if not self._report:  # it changes with refreshes and epochs only
+            self._report = self._make_report()
+        return {**self._report, "soup_skipped_steps": float(sum(self.faults.counts.values()))}
+
+    def _make_report(self) -> dict[str, float]:
+        values = self.soup.report()
+        if self.measures:
+            norms = self.soup.estimate.diagonal().clamp(min=0.0).sqrt().tolist()
+            for name, norm in zip(self.objectives, norms, strict=True):
+                values[f"soup_grad_norm/{name}"] = norm
+            for i, name in enumerate(self.selector.names):
+                values[f"soup_selected/{name}"] = float(i in self.selector.selected)
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors, numbers and strings, readable with `weights_only=True`."""
+        return {
+            "version": FORMAT_VERSION,
+            "objectives": list(self.objectives),
+            "steps": self.steps,
+            "counts": self.counts.state_dict(),
+            "soup": self.soup.state_dict(),
+            "selector": self.selector.state_dict() if self.measures else None,
+            "faults": self.faults.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint, or start afresh with `reset_soup`.
+
+        Raises:
+            ValueError: if it belongs to other objectives, levels or layers; nothing has changed.
+        """
+        try:
+            self._check_state(state)
+            self.soup.load_state_dict(state["soup"])
+        except (SoupStateError, SoupMismatchError, LayerError) as err:
+            if not self.conf.reset_soup:
+                raise
+            logging.warning("reset_soup: the soup starts afresh. %s", err)
+            return
+        if self.measures and state["selector"] is not None:
+            self.selector.load_state_dict(state["selector"])
+        self.steps = int(state["steps"])
+        self.counts.load_state_dict(state["counts"])
+        self.faults.load_state_dict(state["faults"])
+        self.log.rewind(self.steps)
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        if state.get("version") != FORMAT_VERSION:
+            raise SoupStateError(
+                f"soup state: expected format {FORMAT_VERSION}, found {state.get('version')}; "
+                "train into another output directory with --init_param, or set reset_soup: true"
+            )
+        if tuple(state["objectives"]) != self.objectives:
+            raise SoupStateError(
+                f"soup state: the checkpoint has objectives {', '.join(state['objectives'])}, the "
+                f"configuration {', '.join(self.objectives)}; train with the same objectives, set "
+                "reset_soup: true, or train into another output directory with --init_param"
+            )
+        if self.measures and state["selector"] is not None:
+            self.selector.check_state(state["selector"])
