@@ -220,8 +220,9 @@ def _write_files(shard: Shard, folder: Path) -> list[Result]:
             continue
         path = job.source
         if not ready:
-            name = f"{job.utterance.replace('/', '_')}.{shard.audio_format.container}"
-            path = str(folder / name)
+            # Distinct ids need distinct names; usual ids are their own names.
+            name = job.utterance.replace("%", "%25").replace("/", "%2F")
+            path = str(folder / f"{name}.{shard.audio_format.container}")
             folder.mkdir(exist_ok=True)
             write_bytes(Path(path), encode(samples, shard.audio_format))
         results.append(Result(job.utterance, path, len(samples)))

@@ -18,6 +18,7 @@ from espnet_objsoup.data.audio import (
 )
 from espnet_objsoup.data.audio_io import audio_info, espnet_type, read_audio
 from espnet_objsoup.data.audio_shards import Job, split
+from espnet_objsoup.data.corpora.rows import Utterance, to_data_dir
 from espnet_objsoup.data.datadir import DataDir, DataDirError
 from espnet_objsoup.data.selection import perturb_speed
 
@@ -244,6 +245,17 @@ def test_full_disk_names_the_file_and_is_not_taken_for_finished(
     assert not list(out.glob("audio/*.json"))
     result = finish(data, out, AudioFormat(16000, container), 1)
     assert {len(read_audio(v)[0]) for v in result.columns["wav.scp"].values()} == {8000}
+
+
+def test_ids_that_are_no_file_names_stay_distinct(tmp_path: Path) -> None:
+    ids = ["a%2Fb", "a/b", "a_b"]
+    rows = [
+        Utterance(u, "s", str(write_tone(tmp_path / f"{i}.wav", 0.1 * i)), "en", "a")
+        for i, u in enumerate(ids, 1)
+    ]
+    data = finish(to_data_dir(rows), tmp_path / "out", AudioFormat(8000), 1)
+    lengths = [len(read_audio(data.columns["wav.scp"][f"s-{u}"])[0]) for u in ids]
+    assert lengths == [800, 1600, 2400]
 
 
 def test_one_more_utterance_leaves_other_shards_alone() -> None:
