@@ -101,7 +101,7 @@ def _weighting_conf(
     conf = dict(row.weighting_conf)
     needed = WEIGHTINGS[row.weighting].min_objectives + conf.get("n_byzantine", 0)
     needed = max(needed, conf.get("n_selected", 1))
-    if len(members) < needed:
+    if 1 < len(members) < needed:  # a single objective has weight one anyway
         raise SoupConfError(
             f"{row.key}.weighting: {row.weighting} needs a level of at least {needed} objectives, "
             f"found {', '.join(members)}"

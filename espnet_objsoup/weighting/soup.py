@@ -129,6 +129,13 @@ class Soup:
             self._solve_barrier(filled, torch.where(references.isnan(), filled, references))
         self.loss_means.update(losses, present)
 
+    def restart_estimate(self) -> None:
+        """Forget the running Gramian, as other layers are measured from now on.
+
+        Weights and coefficients stay until the new estimate is good enough.
+        """
+        self.estimate = RunningGramian(len(self.objectives), decay=self.estimate.decay)
+
     def sample_size(self, rows: Tensor | None = None) -> float:
         """Refreshes that the worst known entry of the estimate is worth.
 
@@ -148,6 +155,8 @@ class Soup:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.set_rng_state(self._rng_state)
             for i, (rows, weighting) in enumerate(zip(self.rows, self.weightings, strict=True)):
+                if len(rows) == 1:
+                    continue
                 scale = self.estimate.scale(rows)
                 inputs = WeightingInput(
                     step=step[rows][:, rows] / scale,

@@ -322,7 +322,25 @@ def test_capped_coefficients_are_counted() -> None:
     assert report["soup_barrier_dropped/2"] == 0
 
 
-def test_one_objective_has_weight_one_whatever_the_weighting() -> None:
-    soup = make({"recipe": "flat"}, NAMES[:1])
-    soup.refresh(**refresh_input(0, n=1))
+@pytest.mark.parametrize("weighting", ["modo", "mgda", "krum", "pcgrad", "imtl_g", "uw", "random"])
+def test_one_objective_has_weight_one_whatever_the_weighting(weighting: str) -> None:
+    soup = make({"recipe": "flat", "weighting": weighting}, NAMES[:1])
+    for seed in range(70):
+        soup.refresh(**refresh_input(seed, n=1))
     assert soup.coefficients.tolist() == [1.0]
+    assert soup.report()["soup_kept/1"] == 0
+
+
+def test_restarted_estimate_keeps_the_weights_meanwhile() -> None:
+    soup = make({"recipe": "flat", "weighting": "imtl_g"})
+    for seed in range(80):
+        soup.refresh(**refresh_input(seed))
+    weights = soup.weights.clone()
+    soup.restart_estimate()
+    for seed in range(30):
+        soup.refresh(**refresh_input(seed + 100))
+    assert torch.equal(soup.weights, weights)
+    assert 0 < soup.sample_size() < 50
+    for seed in range(60):
+        soup.refresh(**refresh_input(seed + 200))
+    assert not torch.equal(soup.weights, weights)
