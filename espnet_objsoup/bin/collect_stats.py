@@ -8,6 +8,7 @@ together by ESPnet's aggregate_stats_dirs.
 import argparse
 import itertools
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.input_checks import check_tokens
+from espnet_objsoup.bin.train import expand
 
 SPLITS = ("train", "valid")
+LOGS = "logs"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -59,7 +63,7 @@ def split_keys(keys: Sequence[str], n: int) -> list[list[str]]:
 
 
 def write_key_files(args: argparse.Namespace, work: Path) -> int:
-    """Write `work`/JOB/{train,valid}.keys; returns the number of jobs."""
+    """Write `work`/JOB/{train,valid}.keys, JOB from 1; returns the number of jobs."""
     shares = {
         "train": split_keys(read_keys(args.train_dir), args.nj),
         "valid": split_keys(read_keys(args.valid_dir), args.nj),
@@ -70,10 +74,11 @@ def write_key_files(args: argparse.Namespace, work: Path) -> int:
         shares["train"] = split_keys(read_keys(args.train_dir), n_jobs)
         shares["valid"] = split_keys(read_keys(args.valid_dir), n_jobs)
     for job in range(n_jobs):
-        (work / str(job)).mkdir(parents=True)
+        directory = work / str(job + 1)
+        directory.mkdir(parents=True)
         for split in SPLITS:
             lines = "".join(f"{key}\n" for key in shares[split][job])
-            (work / str(job) / f"{split}.keys").write_text(lines, encoding="utf-8")
+            (directory / f"{split}.keys").write_text(lines, encoding="utf-8")
     return n_jobs
 
 
@@ -81,11 +86,37 @@ def job_command(args: argparse.Namespace, rest: Sequence[str], directory: Path) 
     """Command line of one job."""
     command = [sys.executable, "-m", "espnet_objsoup.bin.train", "--collect_stats", "true"]
     command += ["--train_dir", str(args.train_dir), "--valid_dir", str(args.valid_dir)]
-    command += ["--token_dir", str(args.token_dir), "--output_dir", str(directory), "--ngpu", "0"]
+    command += ["--token_dir", str(args.token_dir), "--output_dir", str(directory)]
     for split in SPLITS:
         command += [f"--{split}_shape_file", str(directory / f"{split}.keys")]
-    # Normalisation comes after what is collected; global_mvn has nothing to read yet.
-    return [*command, *rest, "--normalize", "none"]
+    # Normalisation comes after what is collected; global_mvn has nothing to read yet. A job is one
+    # process on the CPU, however training is going to be distributed.
+    return [*command, *rest, "--normalize", "none", "--ngpu", "0"]
+
+
+def job_log(directory: Path) -> Path:
+    """Log of the job that works in a directory."""
+    return directory.parent / LOGS / f"stats.{directory.name}.log"
+
+
+def failure(directories: Sequence[Path], statuses: Sequence[int | None]) -> str:
+    """What went wrong, in words, with the reason that the first failed job's log gives.
+
+    Args:
+        directories: of all jobs.
+        statuses: their exit statuses, None for those that still run.
+    """
+    failed = [i for i, status in enumerate(statuses) if status]
+    log = job_log(directories[failed[0]])
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Training says in one line what the user can mend; after anything else the traceback helps.
+    begin = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
+    reason = lines[-15:] if begin is None else lines[begin:]
+    names = ", ".join(f"job {directories[i].name} (exit status {statuses[i]})" for i in failed)
+    return (
+        f"collect_stats: {len(failed)} of {len(directories)} jobs failed: {names}. {log} ends:\n"
+        + "\n".join(reason)
+    )
 
 
 def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None:
@@ -97,7 +128,9 @@ def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     processes = []
     for command, directory in zip(commands, directories, strict=True):
-        with open(directory / "log", "w", encoding="utf-8") as log:
+        job_log(directory).parent.mkdir(exist_ok=True)
+        with open(job_log(directory), "w", encoding="utf-8") as log:
+            print(f"# {shlex.join(command)}", file=log, flush=True)
             processes.append(
                 subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
             )
@@ -109,12 +142,7 @@ def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None
                     pending.remove(job)
                     progress.update()
                     if processes[job].returncode != 0:
-                        log = (directories[job] / "log").read_text(encoding="utf-8")
-                        raise RuntimeError(
-                            f"job {job} of {len(processes)} failed with exit status "
-                            f"{processes[job].returncode}; {directories[job] / 'log'} ends with\n"
-                            + "\n".join(log.splitlines()[-15:])
-                        )
+                        raise RuntimeError(failure(directories, [p.poll() for p in processes]))
                 time.sleep(0.2)
     finally:
         for process in processes:
@@ -125,15 +153,23 @@ def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None
 
 def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
     """Run the jobs and put their statistics together; returns what was made, in words."""
+    # What every job would find wrong is found once, before any of them has imported ESPnet.
+    data = ["--train_dir", str(args.train_dir), "--valid_dir", str(args.valid_dir)]
+    expand([*data, "--token_dir", str(args.token_dir), *rest])
+    for split, directory in zip(SPLITS, (args.train_dir, args.valid_dir), strict=True):
+        warning = check_tokens(directory, args.token_dir, strict=split == "train")
+        if warning is not None:
+            print(warning, file=sys.stderr)
     work = args.output_dir.with_name(args.output_dir.name + ".tmp")
     shutil.rmtree(work, ignore_errors=True)
     n_jobs = write_key_files(args, work)
-    directories = [work / str(job) for job in range(n_jobs)]
+    directories = [work / str(job + 1) for job in range(n_jobs)]
     run_jobs([job_command(args, rest, d) for d in directories], directories)
     from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
 
     merged = work / "merged"
     aggregate_stats_dirs([str(d) for d in directories], str(merged), "WARNING", False)
+    os.replace(work / LOGS, merged / LOGS)
     shutil.rmtree(args.output_dir, ignore_errors=True)
     args.output_dir.parent.mkdir(parents=True, exist_ok=True)
     os.replace(merged, args.output_dir)

@@ -7,17 +7,33 @@ Besides ESPnet's options it takes four that stand for many of them:
 """
 
 import argparse
+import itertools
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from espnet_objsoup.bin.check_config import read_yaml
+from espnet_objsoup.bin.cli import print_error
+from espnet_objsoup.bin.input_checks import (
+    check_sample_rate,
+    check_statistics,
+    model_sample_rate,
+)
+from espnet_objsoup.data.audio_io import espnet_type
+
+# The type of `speech` depends on what wav.scp holds.
 INPUTS = (
-    ("wav.scp", "speech", "sound"),
+    ("wav.scp", "speech", None),
     ("text", "text", "text"),
     ("st_text", "st_text", "text"),
     ("utt2lang", "lang", "text"),
     ("utt2tgt", "tgt_lang", "text"),
 )
+# Where a ValueError or OSError is a check of what the user gave: our package, and the place where
+# ESPnet looks up the names of encoders, optimisers and so on.
+CHECKS = (str(Path(__file__).resolve().parents[1]), "espnet2/train/class_choices.py")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -34,21 +50,28 @@ def expand(argv: Sequence[str]) -> list[str]:
     """ESPnet's command line for ours.
 
     Raises:
-        FileNotFoundError: if a directory lacks a file that is needed.
+        OSError: if a directory lacks a file that is needed.
+        ValueError: if the configuration, the audio and the statistics do not fit together.
     """
     args, rest = get_parser().parse_known_args(list(argv))
+    conf = _configuration(rest)
+    rate_hz = model_sample_rate(conf)
     command: list[str] = []
     for split, directory in (("train", args.train_dir), ("valid", args.valid_dir)):
         if directory is None:
             continue
         _require(directory / "wav.scp", "a data directory of stage 4 (wav.scp, utt2lang, ...)")
+        speech = espnet_type(directory / "wav.scp")
         for file, name, kind in INPUTS:
             if (directory / file).exists():
                 option = f"--{split}_data_path_and_name_and_type"
-                command += [option, f"{directory / file},{name},{kind}"]
+                command += [option, f"{directory / file},{name},{kind or speech}"]
+        if rate_hz is not None:
+            check_sample_rate(directory, rate_hz, _where(rest))
         if args.stats_dir is not None:
             shape = args.stats_dir / split / "speech_shape"
             _require(shape, "the result of stage 10 (collect_stats)")
+            check_statistics(args.stats_dir, split, directory)
             command += [f"--{split}_shape_file", str(shape)]
     if args.token_dir is not None:
         tokens = args.token_dir / "tokens.txt"
@@ -61,23 +84,35 @@ def expand(argv: Sequence[str]) -> list[str]:
             command += ["--token_type", "char"]
     if args.stats_dir is not None:
         stats = args.stats_dir / "train" / "feats_stats.npz"
-        if stats.exists() and _normalize(rest) == "global_mvn":
+        if stats.exists() and conf.get("normalize") == "global_mvn":
             command += ["--normalize_conf", f"stats_file={stats}"]
     return [*command, *rest]
 
 
-def _normalize(argv: Sequence[str]) -> str | None:
-    """Value of `normalize` as ESPnet will see it: command line before YAML."""
+def _configuration(argv: Sequence[str]) -> dict[str, Any]:
+    """What is read here of ESPnet's options: command line before YAML."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
     parser.add_argument("--normalize")
-    parser.add_argument("--config")
+    parser.add_argument("--frontend")
+    parser.add_argument("--input_size")
+    parser.add_argument("--frontend_conf", action="append", default=[])
     args, _ = parser.parse_known_args(list(argv))
-    if args.normalize is not None or args.config is None:
-        return args.normalize
-    import yaml
+    conf = {} if args.config is None else read_yaml(args.config)
+    for name in ("normalize", "frontend", "input_size"):
+        if getattr(args, name) is not None:
+            conf[name] = getattr(args, name)
+    for word in args.frontend_conf:
+        key, _, value = word.partition("=")
+        conf["frontend_conf"] = {**(conf.get("frontend_conf") or {}), key: value}
+    return conf
 
-    with open(args.config, encoding="utf-8") as file:
-        return (yaml.safe_load(file) or {}).get("normalize")
+
+def _where(argv: Sequence[str]) -> str:
+    for word, following in itertools.pairwise(argv):
+        if word == "--config":
+            return f"frontend_conf.fs of {following}"
+    return "frontend_conf.fs"
 
 
 def _require(path: Path, meaning: str) -> None:
@@ -85,13 +120,37 @@ def _require(path: Path, meaning: str) -> None:
         raise FileNotFoundError(f"{path}: not found; expected {meaning}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ObjSoupTask."""
-    command = expand(sys.argv[1:] if argv is None else argv)
-    from espnet_objsoup.tasks.objsoup import ObjSoupTask
+def is_users(err: Exception) -> bool:
+    """Whether an error says what the user gave wrong; any other needs its traceback.
 
-    ObjSoupTask.main(cmd=command)
+    ESPnet and PyTorch raise ValueError for both; the line that raised decides. A check is a `raise`
+    in our package (or ESPnet's look-up of names), or a file that our package could not open.
+    """
+    frames = traceback.extract_tb(err.__traceback__)
+    frames = [frame for frame in frames if "pathlib" not in frame.filename]
+    if not frames or not any(place in frames[-1].filename for place in CHECKS):
+        return False
+    raised = (frames[-1].line or "").startswith("raise")
+    return isinstance(err, OSError) or (isinstance(err, ValueError) and raised)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ObjSoupTask; returns the exit status."""
+    try:
+        command = expand(sys.argv[1:] if argv is None else argv)
+        from espnet_objsoup.tasks.objsoup import ObjSoupTask
+
+        parser = ObjSoupTask.get_parser()
+        # ESPnet's usage is some two hundred lines before the one that matters.
+        parser.usage = "python -m espnet_objsoup.bin.train [--option value] ... (--help lists all)"
+        ObjSoupTask.main(args=parser.parse_args(command))
+    except (ValueError, OSError) as err:
+        if not is_users(err):
+            raise
+        print_error(err)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

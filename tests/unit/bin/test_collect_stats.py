@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from espnet_objsoup.bin import collect_stats
 
@@ -25,26 +28,89 @@ def test_every_job_has_both_sets(tmp_path: Path) -> None:
     arguments += ["--token_dir", "t", "--output_dir", f"{tmp_path}/out", "--nj", "4"]
     args = collect_stats.get_parser().parse_args(arguments)
     assert collect_stats.write_key_files(args, tmp_path / "work") == 2
-    lines = [(tmp_path / "work" / str(j) / "train.keys").read_text().split() for j in (0, 1)]
+    lines = [(tmp_path / "work" / str(j) / "train.keys").read_text().split() for j in (1, 2)]
     assert lines == [["u0", "u1", "u2"], ["u3", "u4", "u5"]]
 
 
-def test_failing_job_shows_its_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("train", "dev"):
+@pytest.fixture
+def recipe(tmp_path: Path) -> list[str]:
+    """Options for two small sets and their token list."""
+    soundfile.write(tmp_path / "u.wav", np.zeros(160), 16000)
+    for name, text in (("train", "ab ba"), ("dev", "ab")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "wav.scp").write_text("u x\n")
-
-    def failing(*_: object) -> list[str]:
-        return ["python3", "-c", "import sys; sys.exit('the reason')"]
-
-    monkeypatch.setattr(collect_stats, "job_command", failing)
+        wavs = "".join(f"u{i} {tmp_path}/u.wav\n" for i in (1, 2))
+        (tmp_path / name / "wav.scp").write_text(wavs)
+        (tmp_path / name / "text").write_text(f"u1 {text}\nu2 <na>\n")
+    (tmp_path / "tokens").mkdir()
+    tokens = ["<blank>", "<unk>", "a", "b", "<space>", "<sos/eos>"]
+    (tmp_path / "tokens" / "tokens.txt").write_text("\n".join(tokens) + "\n")
     arguments = ["--train_dir", f"{tmp_path}/train", "--valid_dir", f"{tmp_path}/dev"]
-    arguments += ["--token_dir", "t", "--output_dir", f"{tmp_path}/out"]
-    assert collect_stats.main(arguments) == 1
-    assert "the reason" in capsys.readouterr().err
+    return [*arguments, "--token_dir", f"{tmp_path}/tokens", "--output_dir", f"{tmp_path}/out"]
+
+
+def jobs_run(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(collect_stats, "job_command", lambda *_: [sys.executable, "-c", code])
+
+
+@pytest.mark.parametrize(
+    ("code", "shown", "hidden"),
+    [
+        ("import sys; print('noise'); sys.exit('error: the reason')", "error: the reason", "noise"),
+        ("import sys; print('shapes differ'); sys.exit(1)", "shapes differ", "error: \n"),
+    ],
+    ids=["an error that the user can mend", "any other"],
+)
+def test_failing_job_shows_its_log(
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    shown: str,
+    hidden: str,
+) -> None:
+    jobs_run(monkeypatch, code)
+    assert collect_stats.main(recipe) == 1
+    message = capsys.readouterr().err
+    log = f"{tmp_path}/out.tmp/logs/stats.1.log"
+    assert f"1 of 1 jobs failed: job 1 (exit status 1). {log} ends:" in message
+    assert shown in message
+    assert hidden not in message.replace(log, "")
     assert not (tmp_path / "out").exists()
+
+
+def test_tokens_outside_the_list_are_counted(
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs_run(monkeypatch, "raise SystemExit(1)")
+    (tmp_path / "dev" / "text").write_text("u1 ab xyx\nu2 <na>\n")
+    collect_stats.main(recipe)
+    assert (
+        f"warning: {tmp_path}/dev/text: 3 of 6 tokens, in 1 of 1 texts (first: u1), are not in the "
+        "token list: 'x' (2 times), 'y' (1 times); they are read as <unk>"
+    ) in capsys.readouterr().err
+
+
+def test_a_token_list_of_other_text_is_an_error(
+    recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train" / "text").write_text("u1 xyz\nu2 <na>\n")
+    assert collect_stats.main(recipe) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {tmp_path}/train/text: 3 of 3 tokens")
+    assert "run stage 5 again" in message
+
+
+def test_a_missing_token_list_is_found_before_any_job(
+    recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tokens" / "tokens.txt").unlink()
+    assert collect_stats.main(recipe) == 1
+    assert "expected the result of stage 5" in capsys.readouterr().err
+    assert not (tmp_path / "out.tmp").exists()
 
 
 def test_empty_directory_is_an_error(tmp_path: Path) -> None:

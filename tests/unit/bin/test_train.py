@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from espnet_objsoup.bin import train
 from espnet_objsoup.bin.train import expand
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "u.wav", np.zeros(1600), 16000)
     for split in ("train", "dev"):
         (tmp_path / split).mkdir()
-        for name in ("wav.scp", "text", "utt2lang"):
+        for name in ("text", "utt2lang"):
             (tmp_path / split / name).touch()
+        (tmp_path / split / "wav.scp").write_text(f"u {tmp_path}/u.wav\n")
+        (tmp_path / split / "utt2num_samples").write_text("u 1600\n")
     for split in ("train", "valid"):
         (tmp_path / "stats" / split).mkdir(parents=True)
-        (tmp_path / "stats" / split / "speech_shape").touch()
+        (tmp_path / "stats" / split / "speech_shape").write_text("u 1600\n")
     (tmp_path / "stats" / "train" / "feats_stats.npz").touch()
     (tmp_path / "tokens").mkdir()
     (tmp_path / "tokens" / "tokens.txt").touch()
     return tmp_path
 
 
+def data(recipe: Path) -> list[str]:
+    return ["--train_dir", f"{recipe}/train", "--valid_dir", f"{recipe}/dev"]
+
+
 def test_directories_become_espnets_options(recipe: Path) -> None:
     command = expand(
-        ["--train_dir", f"{recipe}/train", "--valid_dir", f"{recipe}/dev", "--stats_dir",
-         f"{recipe}/stats", "--token_dir", f"{recipe}/tokens", "--max_epoch", "3"]
+        [*data(recipe), "--stats_dir", f"{recipe}/stats", "--token_dir", f"{recipe}/tokens",
+         "--max_epoch", "3"]
     )  # fmt: skip
     pairs = list(zip(command[::2], command[1::2], strict=True))
+    assert ("--train_data_path_and_name_and_type", f"{recipe}/train/wav.scp,speech,sound") in pairs
     assert ("--train_data_path_and_name_and_type", f"{recipe}/train/text,text,text") in pairs
     assert ("--valid_data_path_and_name_and_type", f"{recipe}/dev/utt2lang,lang,text") in pairs
     assert not any("st_text" in value for _, value in pairs)
@@ -34,6 +47,12 @@ def test_directories_become_espnets_options(recipe: Path) -> None:
     assert ("--token_type", "char") in pairs
     assert pairs[-1] == ("--max_epoch", "3")
     assert not any("stats_file" in value for _, value in pairs)
+
+
+def test_archives_have_a_type_of_their_own(recipe: Path) -> None:
+    (recipe / "train" / "wav.scp").write_text(f"u {recipe}/a.ark:7\n")
+    command = expand(["--train_dir", f"{recipe}/train", "--input_size", "80"])
+    assert f"{recipe}/train/wav.scp,speech,kaldi_ark" in command
 
 
 def test_bpe_model_and_global_statistics_are_used_where_they_belong(recipe: Path) -> None:
@@ -53,3 +72,123 @@ def test_missing_results_of_earlier_stages_are_named(recipe: Path) -> None:
     (recipe / "train" / "wav.scp").unlink()
     with pytest.raises(FileNotFoundError, match="data directory of stage 4"):
         expand(["--train_dir", f"{recipe}/train"])
+
+
+@pytest.mark.parametrize(
+    ("conf", "arguments"),
+    [
+        ("frontend_conf: {fs: 8k}\n", []),
+        ("frontend_conf: {fs: 8000}\n", []),
+        ("encoder: conformer\n", ["--frontend_conf", "fs=8k"]),
+    ],
+)
+def test_a_front_end_of_another_rate_is_found(
+    recipe: Path, conf: str, arguments: list[str]
+) -> None:
+    (recipe / "c.yaml").write_text(conf)
+    message = r"expected 8000 Hz .*c.yaml says, found 16000 Hz in u; run stage 3"
+    with pytest.raises(ValueError, match=message):
+        expand([*data(recipe), "--config", f"{recipe}/c.yaml", *arguments])
+    expand([*data(recipe), "--config", f"{recipe}/c.yaml", "--input_size", "80"])
+
+
+@pytest.mark.parametrize("shapes", ["u 800\n", "v 1600\n", "u 1600\nv 1600\n"])
+def test_statistics_of_other_data_are_found(recipe: Path, shapes: str) -> None:
+    (recipe / "stats" / "valid" / "speech_shape").write_text(shapes)
+    with pytest.raises(ValueError, match="run stage 10 again"):
+        expand([*data(recipe), "--stats_dir", f"{recipe}/stats"])
+
+
+def test_a_syntax_error_names_file_and_line(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recipe / "c.yaml").write_text("encoder: conformer\nencoder_conf: {a: 1\nmax_epoch: 3\n")
+    assert train.main([*data(recipe), "--config", f"{recipe}/c.yaml"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {recipe}/c.yaml:")
+    assert "expected YAML" in message
+    assert len(message.splitlines()) == 1
+
+
+def raised(code: str, filename: Path) -> Exception:
+    filename.write_text(code)
+    try:
+        exec(compile(code, str(filename), "exec"), {})  # noqa: S102, an error of a chosen file
+    except Exception as err:
+        return err
+    raise AssertionError("no error")
+
+
+def test_only_checks_are_the_users_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(train, "CHECKS", (str(package),))
+    check = "raise ValueError('expected a, found b')\n"
+    assert train.is_users(raised(check, package / "check.py"))
+    assert not train.is_users(raised(check, tmp_path / "library.py"))
+    assert not train.is_users(raised("int('x')\n", package / "defect.py"))
+    assert not train.is_users(raised("{}['x']\n", package / "defect.py"))
+    assert train.is_users(raised("open('/no/where')\n", package / "missing.py"))
+    path = "import pathlib; pathlib.Path('/no/where').read_text()\n"
+    assert train.is_users(raised(path, package / "missing_path.py"))
+
+
+RUNS = """
+import sys
+from espnet_objsoup.bin.train import main
+common = sys.argv[1:]
+for words in (
+    ["--encoder", "nonesuch"],
+    ["--trainer", "nonesuch"],
+    ["--config", "ENCODER"],
+    ["--config", "TRAINER"],
+    ["--config", "KEY"],
+    ["--config", "TRAINER_KEY"],
+):
+    print("====", " ".join(words), file=sys.stderr, flush=True)
+    words = [f"{sys.argv[1]}/{w}.yaml" if w.isupper() else w for w in words]
+    try:
+        status = main([*sys.argv[2:], *words])
+    except SystemExit as end:
+        status = end.code
+    print("status", status, file=sys.stderr, flush=True)
+"""
+
+
+def test_names_and_keys_that_do_not_exist(recipe: Path) -> None:
+    for name, text in {
+        "ENCODER": "encoder: nonesuch\n",
+        "TRAINER": "trainer: nonesuch\n",
+        "KEY": "encodre: conformer\n",
+        "TRAINER_KEY": "trainer: objsoup\ntrainer_conf: {recipee: static}\n",
+    }.items():
+        (recipe / f"{name}.yaml").write_text(text)
+    tokens = ["<blank>", "<unk>", "<en>", "a", "<sos/eos>"]
+    (recipe / "tokens" / "tokens.txt").write_text("\n".join(tokens) + "\n")
+    for split in ("train", "dev"):
+        (recipe / split / "text").write_text("u a\n")
+        (recipe / split / "utt2lang").write_text("u en\n")
+    arguments = [*data(recipe), "--token_dir", f"{recipe}/tokens", "--output_dir", f"{recipe}/exp"]
+    finished = subprocess.run(
+        [sys.executable, "-c", RUNS, str(recipe), *arguments, "--collect_stats", "true",
+         "--train_shape_file", f"{recipe}/stats/train/speech_shape",
+         "--valid_shape_file", f"{recipe}/stats/valid/speech_shape"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    parts = finished.stderr.split("====")[1:]
+    assert len(parts) == 6, finished.stderr[-3000:]
+    expected = (
+        (2, "--encoder: invalid choice: 'nonesuch'"),
+        (2, "--trainer: invalid choice: 'nonesuch'"),
+        (1, "error: --encoder must be one of"),
+        (1, "error: trainer: expected "),
+        (2, "encodre"),
+        (1, "recipee"),
+    )
+    for part, (status, message) in zip(parts, expected, strict=True):
+        assert message in part
+        assert f"status {status}\n" in part
+        assert "Traceback" not in part
+        assert sum("error" in line for line in part.splitlines()) == 1, part

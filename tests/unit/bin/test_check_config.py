@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+
+from espnet_objsoup.bin import check_config
+from espnet_objsoup.bin.check_config import statistics_options
+
+
+@pytest.mark.parametrize(
+    ("conf", "train_args"),
+    [
+        ({"optim": "sgd", "optim_conf": {"lr": 1}}, ""),
+        ({"trainer": "objsoup", "trainer_conf": {"recipe": "flat"}}, ""),
+        ({"asr_decoder": "rnn", "st_decoder_conf": {"x": 1}}, ""),
+        ({"model_conf": {"asr_ctc_weight": 0.3}}, ""),
+        ({"specaug": "specaug", "normalize": "global_mvn"}, ""),
+        ({}, "--max_epoch 3 --optim_conf lr=0.1"),
+        ({}, "--batch_bins=3"),
+    ],
+)
+def test_what_statistics_do_not_depend_on(conf: dict, train_args: str) -> None:
+    assert statistics_options(conf, train_args) == {}
+
+
+@pytest.mark.parametrize(
+    ("conf", "train_args"),
+    [
+        ({"frontend_conf": {"n_mels": 40}}, ""),
+        ({"input_size": 80}, ""),
+        ({"cleaner": "tacotron"}, ""),
+        ({"model_conf": {"extract_feats_in_collect_stats": False}}, ""),
+        ({"an_option_of_tomorrow": 1}, ""),
+        ({}, "--max_epoch 3 --frontend_conf n_mels=40"),
+    ],
+)
+def test_what_statistics_depend_on(conf: dict, train_args: str) -> None:
+    assert len(statistics_options(conf, train_args)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: c: d\n", "c.yaml:2: expected YAML, found 'b: c: d'"),
+        ("a: 1\n\tb: 2\n", "c.yaml:2: expected YAML"),
+        ("- a\n", "c.yaml: expected `option: value` lines"),
+        ("", "c.yaml: expected `option: value` lines"),
+    ],
+)
+def test_mistakes_name_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert check_config.main(["--config", str(tmp_path / "c.yaml")]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_the_checksum_is_all_that_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("max_epoch: 3\n")
+    assert check_config.main(["--config", str(tmp_path / "c.yaml")]) == 0
+    assert len(capsys.readouterr().out.strip()) == 64

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espnet_objsoup.bin.input_checks import check_tokens, model_sample_rate
+from espnet_objsoup.data.token_list import Corpus, make_bpe_tokens, write_token_list
+
+
+@pytest.mark.parametrize(
+    ("conf", "rate"),
+    [
+        ({}, 16000),
+        ({"frontend_conf": {"fs": "8k"}}, 8000),
+        ({"frontend_conf": {"fs": 24000}}, 24000),
+        ({"frontend": "s3prl"}, None),
+        ({"frontend": "s3prl", "frontend_conf": {"fs": "16k"}}, 16000),
+        ({"input_size": 80}, None),
+    ],
+)
+def test_sample_rate_of_a_configuration(conf: dict[str, Any], rate: int | None) -> None:
+    assert model_sample_rate(conf) == rate
+
+
+def test_bpe_pieces_outside_the_list(tmp_path: Path) -> None:
+    texts = ["the cat sat on the mat", "a hat on a cat"] * 20
+    tokens = make_bpe_tokens(Corpus(texts, ["en"]), 15, tmp_path / "bpe.model")
+    write_token_list(tokens, ["en"], tmp_path / "tokens.txt")
+    (tmp_path / "text").write_text("u the cat\nv the zebra\nw <na>\n")
+    warning = check_tokens(tmp_path, tmp_path, strict=False)
+    assert warning is not None
+    assert "in 1 of 2 texts (first: v)" in warning
+    assert "z" in warning
+    (tmp_path / "text").write_text("u the cat\n")
+    assert check_tokens(tmp_path, tmp_path, strict=True) is None
