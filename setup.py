@@ -61,9 +61,11 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.12,<3.14",
     packages=find_packages(include=["espnet_objsoup", "espnet_objsoup.*"]),
     package_data={"espnet_objsoup.data.synthesis": ["lexicon/*.tsv"]},
+    entry_points={"console_scripts": ["objsoup = espnet_objsoup.bin.objsoup:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )
