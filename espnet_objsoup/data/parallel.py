@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
@@ -93,27 +93,48 @@ def local_client(n_workers: int) -> Iterator[Any]:
     with (
         tempfile.TemporaryDirectory(prefix="objsoup-") as scratch,
         dask.config.set(settings),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            local_directory=scratch,
-            # dask would stop workers near the limit; the operating system decides instead.
-            memory_limit=0,
-        ) as cluster,
-        Client(cluster) as client,
     ):
-        try:
+        # dask lets this process' own environment overrule its settings.
+        with _environment(_ONE_THREAD):
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+                local_directory=scratch,
+                # dask would stop workers near the limit; the operating system decides instead.
+                memory_limit=0,
+            )
+        with cluster, Client(cluster) as client, _killed_on_error(cluster):
             yield client
-        except BaseException:
-            # Closing would wait until workers have finished what they are doing.
-            for nanny in cluster.workers.values():
-                nanny.auto_restart = False
-                if nanny.pid:
-                    os.kill(nanny.pid, signal.SIGKILL)
-            raise
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _killed_on_error(cluster: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # Closing would wait until workers have finished what they are doing.
+        for nanny in cluster.workers.values():
+            nanny.auto_restart = False
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
+        raise
 
 
 def _in_workers[Item, Result](

@@ -53,7 +53,8 @@ def children() -> set[str]:
     return {pid for pid in found.stdout.split() if Path(f"/proc/{pid}").exists()}
 
 
-def test_workers_keep_order_and_have_one_thread() -> None:
+def test_workers_keep_order_and_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
     before = children()
     results = list(map_jobs(slow_first, range(40), 2, "test"))
     assert [x for x, _, _ in results] == list(range(40))
@@ -61,6 +62,7 @@ def test_workers_keep_order_and_have_one_thread() -> None:
     assert len(pids) == 2
     assert os.getpid() not in pids
     assert {threads for _, _, threads in results} == {"1"}
+    assert os.environ["OMP_NUM_THREADS"] == "4"
     left = {pid for pid in children() - before if int(pid) in pids}
     assert not left
 
