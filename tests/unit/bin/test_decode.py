@@ -219,7 +219,7 @@ MISTAKES = {
     "checkpoint": (weights_with({"model": {}, "trainer": {}}), "found keys model, trainer"),
     "other_shape": (other_shape, "1 of another shape (such as st_head.decoder.output_layer.bias"),
     "no_data": (lambda work, path: ["--data_dir", f"{path}/none"], "expected a data directory"),
-    "empty_data": (empty_data, "expected at least one utterance, found none"),
+    "empty_data": (empty_data, "found none"),
     "unformatted": (segmented_data, "expected formatted audio, found segments; run stage 3"),
     "other_objectives": (other_objectives, "expected utterances of asr/de, found none"),
     "unknown_key": (yaml_with("beam: 3\n"), "decode.yaml: decoding options: unknown key beam;"),
