@@ -29,7 +29,9 @@ find_python() {
             command -v "${PYTHON}"
             return 0
         fi
-        log "PYTHON=${PYTHON} is not a working Python 3.12 or 3.13" >&2
+        candidate=$("${PYTHON}" --version 2>&1) || candidate="it does not run"
+        log "error: PYTHON: expected a working Python 3.12 or 3.13 with venv, found ${PYTHON}" \
+            "(${candidate}); set it to another one, or leave it out" >&2
         return 1
     fi
     for candidate in python3.12 python3.13 python3 python \
@@ -61,9 +63,22 @@ cd "$(dirname "$0")/.."
 venv=tools/venv
 stamp="${venv}/.installed"
 wanted=$(cat setup.py tools/constraints.txt tools/install.sh | sha256sum | cut -d ' ' -f 1)
-if [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ] && is_suitable "${venv}/bin/python"; then
+is_current() {
+    [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ] && is_suitable "${venv}/bin/python"
+}
+if is_current; then
     log "${venv} is up to date"
     exit 0
+fi
+
+# Two recipes that are started at once do not both install; the directory itself is the lock.
+if command -v flock >/dev/null 2>&1; then
+    exec 9<tools
+    flock 9
+    if is_current; then
+        log "${venv} is up to date"
+        exit 0
+    fi
 fi
 
 start=${SECONDS}

@@ -39,4 +39,4 @@ exec ../TEMPLATE/objsoup1/objsoup.sh \
     --langs "${langs}" --st_pairs "${st_pairs}" --local_data_opts "--size ${size}" \
     --datadir "data${suffix}" --dumpdir "dump${suffix}" --expdir "exp${suffix}" \
     --config "${train_config}" --nbpe "${nbpe}" --st_text_policy lc.rm --max_wav_duration 10 \
-    --nj "$(nproc)" --inference_nj 2 "${other_options[@]}"
+    --nj "$(cores)" --inference_nj 2 "${other_options[@]}"

@@ -111,7 +111,8 @@ def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
     [
         (["--no_such_option", "1"], 2, "unknown option --no_such_option"),
         (["--nj"], 2, "needs a value"),
-        (["--size", "huge"], 2, "expected tiny, default or large"),
+        (["--size"], 2, "--size needs a value"),
+        (["--size", "huge"], 2, "--size: expected one of tiny, default, large, found 'huge'"),
         (["stray"], 2, "expected an option"),
         (["--size", "tiny", "--stage", "14", "--stop_stage", "14"], 1, "not available"),
     ],
@@ -127,5 +128,22 @@ def test_help_lists_every_option_once(tmp_path: Path) -> None:
     finished = run(copy_recipe(tmp_path) / "mini_objsoup", "--help")
     assert finished.returncode == 0
     script = (ROOT / "egs2/TEMPLATE/objsoup1/objsoup.sh").read_text()
-    for name in re.findall(r"^opt (\w+) ", script, re.MULTILINE):
+    declared = re.findall(r"^opt (\w+) ", script, re.MULTILINE)
+    issue = (
+        "stage stop_stage skip_data_prep skip_train skip_eval skip_upload ngpu num_nodes nj "
+        "inference_nj gpu_inference dumpdir expdir python config inference_config inference_model "
+        "tag train_set valid_set test_sets langs st_pairs speed_perturb_factors token_type nbpe fs "
+        "audio_format min_wav_duration max_wav_duration init_param channel allow_pipes "
+        "keep_unlabelled nbest"
+    ).split()
+    assert set(issue) <= set(declared)
+    for name in (*declared, "size"):
         assert len(re.findall(rf"^  --{name} ", finished.stdout, re.MULTILINE)) == 1, name
+
+
+def test_a_recipe_without_sizes_has_no_such_option(tmp_path: Path) -> None:
+    recipe = copy_recipe(tmp_path) / "an4"
+    shutil.copytree(ROOT / "tests" / "recipes" / "an4", recipe)
+    finished = run(recipe, "--size", "tiny")
+    assert finished.returncode == 2
+    assert "unknown option --size" in finished.stderr

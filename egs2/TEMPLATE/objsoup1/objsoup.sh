@@ -307,7 +307,7 @@ train_options=(
 collect_stats() {
     # Statistics do not depend on how training is done: a job's memory is all that --nj costs.
     local jobs=${nj}
-    [ "${jobs}" -gt "$(nproc)" ] && jobs=$(nproc)
+    [ "${jobs}" -gt "$(cores)" ] && jobs=$(cores)
     # shellcheck disable=SC2086
     py collect_stats --nj "${jobs}" --output_dir "${stats_dir}" "${train_options[@]}" \
         ${train_args} --use_tensorboard false

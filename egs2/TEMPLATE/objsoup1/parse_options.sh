@@ -33,6 +33,9 @@ print_options() {
     fi
 }
 
+# Cores that may be used; nproc alone would give OMP_NUM_THREADS where that is set.
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
+
 # usage_error OPTION EXPECTED FOUND [WHAT TO DO]
 usage_error() {
     echo "error: $1: expected $2, found '$3'${4:+; $4}; see ${_script} --help" >&2

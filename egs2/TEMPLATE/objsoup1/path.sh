@@ -49,5 +49,5 @@ fi
 export PYTHONUTF8=1 PYTHONUNBUFFERED=1
 # Bytewise order everywhere, as Kaldi's tools want; Python reads UTF-8 all the same.
 export LC_ALL=C
-# One thread per physical job is set where jobs are parallel; elsewhere all cores are used.
+# One thread per job is set where jobs are parallel; elsewhere all cores are used.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"

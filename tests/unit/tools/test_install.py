@@ -54,7 +54,18 @@ def test_without_a_suitable_python_it_says_how_to_get_one(install: Path, tmp_pat
 def test_unsuitable_choice_is_refused(install: Path, tmp_path: Path) -> None:
     failed = run(install, PYTHON=f"{tmp_path}/no-python")
     assert failed.returncode == 1
-    assert "not a working Python 3.12 or 3.13" in failed.stderr
+    assert "expected a working Python 3.12 or 3.13" in failed.stderr
+    assert f"found {tmp_path}/no-python (" in failed.stderr
+
+
+def test_a_python_that_is_too_old_is_named(install: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    failed = run(install, PYTHON=str(old))
+    assert failed.returncode == 1
+    assert f"found {old} (Python 3.9.2)" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
 
 
 def test_environment_that_is_up_to_date_is_left_alone() -> None:
