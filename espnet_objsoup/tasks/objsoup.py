@@ -26,6 +26,8 @@ from espnet2.utils.types import int_or_none, str2bool, str_or_none
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 from espnet_objsoup.models.ssl import CPC, AbsSSLHead, BestRQ, measure_subsampling
 from espnet_objsoup.models.task_head import TaskHead
+from espnet_objsoup.objectives import soup_table
+from espnet_objsoup.tasks.label_lengths import check_label_lengths
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.tasks.objective_discovery import (
     discover_objectives,
@@ -34,7 +36,7 @@ from espnet_objsoup.tasks.objective_discovery import (
 )
 from espnet_objsoup.train.iterators import build_language_iter_factory
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
-from espnet_objsoup.train.options import check_trainer_conf
+from espnet_objsoup.train.options import SoupConf, TrainerConfError, check_trainer_conf
 from espnet_objsoup.train.preprocessor import ObjSoupPreprocessor
 from espnet_objsoup.train.sampler import SamplerOptions
 
@@ -89,6 +91,8 @@ class ObjSoupTask(AbsTask):
 
     num_optimizers: int = 1
     trainer = Trainer
+    # Whether a model is built to be trained, and not to be loaded.
+    is_training = False
     class_choices_list: ClassVar[list[ClassChoices]] = [
         frontend_choices,
         specaug_choices,
@@ -106,16 +110,27 @@ class ObjSoupTask(AbsTask):
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Check the trainer's options before anything is built, then run ESPnet's worker."""
         name = getattr(args, "trainer", "default")
-        check_trainer_conf(name, getattr(args, "trainer_conf", {}))
+        conf = getattr(args, "trainer_conf", {})
+        check_trainer_conf(name, conf)
         SamplerOptions.from_dict(getattr(args, "sampler_conf", {}))
-        # AbsTask reads the class attribute; it is put back so that a second run in this process
+        if name == "objsoup" and not args.collect_stats:
+            if getattr(args, "use_deepspeed", False):
+                raise TrainerConfError(
+                    "use_deepspeed: trainer objsoup does not support it; set it to false, or "
+                    "trainer: default"
+                )
+            levels = SoupConf.from_dict(conf).resolve(_objectives(args))
+            if args.print_soup:
+                print(soup_table(levels))
+                return
+        # AbsTask reads class attributes; they are put back so that a second run in this process
         # starts from the default again.
         previous = cls.trainer
-        cls.trainer = trainer_choices.get_class(name)
+        cls.trainer, cls.is_training = trainer_choices.get_class(name), not args.collect_stats
         try:
             super().main_worker(args)
         finally:
-            cls.trainer = previous
+            cls.trainer, cls.is_training = previous, False
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -171,6 +186,12 @@ class ObjSoupTask(AbsTask):
         group.add_argument("--cleaner", type=str_or_none, default=None, help="ESPnet text cleaner")
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
+        group.add_argument(
+            "--print_soup",
+            type=str2bool,
+            default=False,
+            help="Print the resolved soup (levels, objectives, weightings, coefficients) and stop",
+        )
         # Batches of all languages; `iterator_type: sequence` gives ESPnet's own.
         parser.set_defaults(iterator_type="task", batch_type="length")
         group.add_argument(
@@ -265,6 +286,8 @@ class ObjSoupTask(AbsTask):
         )
         if args.init is not None:
             initialize(model, args.init)
+        if cls.is_training:
+            check_label_lengths(model, args)
         return model
 
 
@@ -311,6 +334,11 @@ def _build_ssl_head(
 ) -> AbsSSLHead | None:
     name = getattr(args, "ssl", None)
     if name is None:
+        if getattr(args, "ssl_conf", None):
+            raise ValueError(
+                f"ssl_conf: expected it empty with ssl: none, found {', '.join(args.ssl_conf)}; "
+                "set ssl: cpc or ssl: best_rq"
+            )
         return None
     head_class = ssl_choices.get_class(name)
     known = get_default_kwargs(head_class)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from espnet2.train.trainer import Trainer
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 
+from espnet_objsoup.tasks.label_lengths import check_label_lengths
 from espnet_objsoup.tasks.objsoup import ObjSoupTask, ssl_choices
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import TrainerConfError
@@ -188,3 +190,66 @@ def test_options_of_self_supervision_are_documented(name: str) -> None:
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
     documented = {key.strip(" `"): float(value) for key, value in rows}
     assert documented == get_default_kwargs(ssl_choices.get_class(name))
+
+
+def test_soup_is_printed_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("espnet2.tasks.abs_task.AbsTask.main_worker", None)  # never called
+    conf = {**CONFIG, "trainer": "objsoup", "trainer_conf": {"recipe": "bilevel", "order": "sa"}}
+    ObjSoupTask.main_worker(parse(tmp_path, conf, "--print_soup", "true"))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1] == ["1", "st/fr-en", "modo", "-", "1"]
+    assert rows[2] == ["2", "asr/en", "modo", "linear", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "arguments", "message"),
+    [
+        ({"recipe": "multilevel"}, [], "multilevel.*ssl"),
+        ({"levels": [{"objectives": ["asr/zh"]}]}, [], "'asr/zh' matches no objective"),
+        ({"levels": [{"objectives": ["asr/*"]}]}, [], "no level has st/fr-en"),
+        ({"recipe": "flat", "weighting": "excess_mtl"}, [], "excess_mtl"),
+        ({}, ["--use_deepspeed", "true"], "use_deepspeed: trainer objsoup does not support it"),
+    ],
+    ids=str,
+)
+def test_soup_is_checked_against_the_objectives_before_anything_is_built(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    conf: dict,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("espnet2.tasks.abs_task.AbsTask.main_worker", None)  # never called
+    conf = {**CONFIG, "trainer": "objsoup", "trainer_conf": conf}
+    with pytest.raises(ValueError, match=message):
+        ObjSoupTask.main_worker(parse(tmp_path, conf, *arguments))
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_labels_longer_than_frames(
+    tmp_path: Path, many: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a second is 51 feature frames and 24 encoder frames."""
+    (tmp_path / "speech_shape").write_text("".join(f"u{i:02d} 8000\n" for i in range(20)))
+    long = 10 if many else 1
+    (tmp_path / "text_shape").write_text(
+        "".join(f"u{i:02d} {25 if i < long else 24}\n" for i in range(20))
+    )
+    args = parse(tmp_path, CONFIG, "--train_shape_file", f"{tmp_path}/speech_shape")
+    model = ObjSoupTask.build_model(args)  # loading a model checks nothing
+    expected = (
+        f"more in {long} of 20 utterances of task asr, such as u00 \\(25 tokens, 24 frames\\)"
+    )
+    if many:
+        with pytest.raises(ValueError, match=f"text_shape: .*{expected}.*asr_ctc_weight: 0"):
+            check_label_lengths(model, args)
+    else:
+        check_label_lengths(model, args)
+        assert re.search(expected, caplog.text)
+
+
+def test_options_of_self_supervision_need_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ssl_conf: expected it empty with ssl: none"):
+        ObjSoupTask.build_model(parse(tmp_path, {**CONFIG, "ssl_conf": {"seed": 1}}))
