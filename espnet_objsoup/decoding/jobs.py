@@ -173,6 +173,7 @@ def decode_in_jobs(
     environments = _environments(n_jobs, devices)
     with _children() as children:
         for job in waiting:
+            job.progress.unlink(missing_ok=True)  # of a run that failed
             log = open(job.log, "w", encoding="utf-8")  # noqa: SIM115, the child's until it ends
             children[job] = subprocess.Popen(
                 command(job.share),
@@ -272,7 +273,9 @@ def _watch(
     with tqdm(total=total, desc=f"decode {name} ({len(jobs)} jobs)", unit="utt") as bar:
         while True:
             running = any(child.poll() is None for child in children.values())
-            bar.update(sum(job.decoded() for job in jobs) - bar.n)
+            news = sum(job.decoded() for job in jobs) - bar.n
+            if news:  # else a log gets a line at every look
+                bar.update(news)
             if not running:
                 return
             time.sleep(_POLL_S)

@@ -106,7 +106,9 @@ def test_failed_job_is_named_and_finished_ones_are_kept(
     message = str(caught.value)
     assert "1 of 2 jobs failed: 2 (results of the other 1 are kept" in message
     assert "objsoup_inference.2.log ends:\n  error: no such thing" in message
-    count = f"open({str(tmp_path / 'count')!r}, 'a').write(share.stem)"
+    (tmp_path / "out" / ".jobs" / "2.progress").write_text("1")  # left by the one that failed
+    count = "assert not share.with_suffix('.progress').exists()"
+    count += f"; open({str(tmp_path / 'count')!r}, 'a').write(share.stem)"
     output = run(request_, data, tmp_path / "out", count)
     assert "jobs of an earlier run are kept: 1" in capsys.readouterr().out
     assert (tmp_path / "count").read_text() == "2"
