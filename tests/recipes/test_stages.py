@@ -160,13 +160,20 @@ def test_a_training_with_other_options_is_kept(done: Recipe) -> None:
     assert len(list(done.path.glob("exp/*.before_*/checkpoint.pth"))) == 1
 
 
-def test_a_failing_command_ends_the_run(recipe: Recipe) -> None:
-    (recipe.work / "fails" / "filter_data_dir").write_text("7")
-    failed = recipe.run()
+@pytest.mark.parametrize("command", [name for name in ALL if name != "data"])
+def test_a_failing_command_ends_the_run(done: Recipe, command: str) -> None:
+    (done.work / "fails" / command).write_text("7")
+    before = ALL[: ALL.index(command)]
+    (done.work / "calls").unlink()
+    failed = done.run("--force", "true")
     assert failed.returncode == 7
-    assert "filter utterances: failed with exit status 7" in failed.stderr
-    (recipe.work / "fails" / "filter_data_dir").unlink()
-    assert recipe.ran() == ALL[2:]
+    assert ": failed with exit status 7" in failed.stderr
+    # Nothing is started after it, not even the same command for the next set.
+    names = [call[1].rpartition(".")[2] for call in done.noted() if call[0] == "-m"]
+    assert names.count(command) == 1
+    assert set(names) - {"validate_data_dir"} == {*before, command} - {"data"}
+    (done.work / "fails" / command).unlink()
+    assert done.ran()[0] == command
 
 
 def test_skipped_parts(recipe: Recipe) -> None:

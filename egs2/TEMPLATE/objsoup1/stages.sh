@@ -160,24 +160,26 @@ trap '_end_by_signal 130' INT
 trap '_end_by_signal 143' TERM
 trap '_end_by_signal 129' HUP
 
-run_guarded() { # FUNCTION: in a process that ends with this script
-    local status=0
+# run_guarded FUNCTION    in a process that ends with this script; its exit status is in
+# stage_status. (As the return value, `||` would be needed to look at it, and that would switch off
+# `set -e` inside.)
+run_guarded() {
+    stage_status=0
     (
         if [ -n "${_watch_descriptor}" ]; then exec {_watch_descriptor}>&-; fi
         "$1"
     ) &
     _process=$!
     tell_watch "${_process}"
-    wait "${_process}" || status=$?
+    wait "${_process}" || stage_status=$?
     _process=
     tell_watch 0
-    return "${status}"
 }
 
 # run_stage NUMBER FINGERPRINT DESCRIPTION FUNCTION OUTPUT...
 # `before_FUNCTION OLD_FINGERPRINT`, if there is one, is called before anything is written.
 run_stage() {
-    local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output status=0
+    local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output
     shift 4
     old=
     if [ "${number}" -lt "${stage}" ] || [ "${number}" -gt "${stop_stage}" ]; then
@@ -202,10 +204,10 @@ run_stage() {
     forget_from "${number}"
     mkdir -p "$(dirname "${marker}")"
     printf '%s\n' "${wanted}" >"${marker}.started"
-    run_guarded "${function}" || status=$?
-    if [ "${status}" -ne 0 ]; then
-        log "[${number}/${stop_stage}] ${description}: failed with exit status ${status}" >&2
-        exit "${status}"
+    run_guarded "${function}"
+    if [ "${stage_status}" -ne 0 ]; then
+        log "[${number}/${stop_stage}] ${description}: failed with exit status ${stage_status}" >&2
+        exit "${stage_status}"
     fi
     for output in "$@"; do
         if [ ! -s "${output}" ]; then
