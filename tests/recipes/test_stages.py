@@ -344,8 +344,9 @@ def test_a_killed_stage_is_not_taken_for_finished(
     wait_until((done.work / "processes").exists)
     time.sleep(random.Random(f"{stage} {how}").uniform(0, 0.5))
     (os.killpg if group else os.kill)(process.pid, number)
-    process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=20)
     assert process.returncode != 0
+    assert number == signal.SIGKILL or "interrupted; run the same command again" in output
     started = [int(line) for line in (done.work / "processes").read_text().split()]
     # The stage does not go on without its script.
     wait_until(lambda: not any(map(is_running, started)))
