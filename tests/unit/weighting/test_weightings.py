@@ -267,3 +267,12 @@ def test_preference_is_by_objective_and_normalised() -> None:
 def test_preference_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(SoupConfError, match="preference"):
         build("stch", {"preference": 1.0})
+
+
+@pytest.mark.parametrize("name", ["uw", "imtl_l"])
+def test_learned_scales_of_absent_objectives_stay(name: str) -> None:
+    weighting = build(name)
+    present = torch.tensor([True, False, True, True])
+    losses = torch.tensor([0.5, 2.0, 2.0, 0.5]).double()
+    weighting.update(inputs(gramian(0), losses, present=present), weighting.initial())
+    assert (weighting.state_dict()["learned"] != 0).tolist() == present.tolist()
