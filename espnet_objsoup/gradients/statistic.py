@@ -78,6 +78,29 @@ class GramianStatistic:
             self.numerators[rows], self.pairs, self.mean_norms2[rows], self.batches
         )
 
+    def collapse(self) -> "GramianStatistic":
+        """All layers as one."""
+        return GramianStatistic(
+            self.numerators.sum(0, keepdim=True),
+            self.pairs,
+            self.mean_norms2.sum(0, keepdim=True),
+            self.batches,
+        )
+
+    def sum_over_processes(self, device: str | torch.device = "cpu") -> "GramianStatistic":
+        """The sums of all processes together, by one collective.
+
+        Args:
+            device: that the process group communicates from.
+        """
+        parts = list(vars(self).values())
+        flat = torch.cat([part.flatten() for part in parts]).to(device)
+        torch.distributed.all_reduce(flat)
+        pieces = flat.cpu().split([part.numel() for part in parts])
+        return GramianStatistic(
+            *(piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
+        )
+
     def total(self) -> tuple[Tensor, Tensor, Tensor]:
         """All layers together.
 

@@ -13,7 +13,6 @@ from espnet2.train.trainer import TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 from torch import Tensor, nn
 
-from espnet_objsoup.gradients.reference import reference_statistic
 from espnet_objsoup.train.abs_trainer import AbsTrainer, EpochContext
 from espnet_objsoup.train.options import SoupConf, SoupTrainerOptions
 from espnet_objsoup.train.soup_run import SoupRun
@@ -42,7 +41,7 @@ class ObjSoupTrainer(AbsTrainer):
         weighting_conf: Mapping[str, Any] | None = None,
         penalty: str | None = None,
         penalty_conf: Mapping[str, Any] | None = None,
-        gradient_engine: str = "reference",
+        gradient_engine: str = "grouped",
         weights_interval: int = 2,
         layers: Mapping[str, Any] | None = None,
         monitor: bool = False,
@@ -76,22 +75,14 @@ class ObjSoupTrainer(AbsTrainer):
         Raises:
             ValueError: if the options do not fit the model's objectives, or the checkpoint to
                 resume from has others.
-            NotImplementedError: for several processes with another recipe than static.
         """
         distributed = kwargs["distributed_option"]
-        if distributed.distributed and not trainer_options.soup.is_static:
-            raise NotImplementedError(
-                "trainer objsoup on several processes: expected recipe static, found "
-                f"{trainer_options.soup.recipe or 'levels'}; train in one process"
-            )
         first = not distributed.distributed or distributed.dist_rank == 0
         directory = Path(trainer_options.output_dir) if first else None
         run = SoupRun(trainer_options.soup, model, trainer_options.seed, directory)
         expected = getattr(kwargs["train_iter_factory"], "expected_counts", {})
         run.counts.know(expected, trainer_options.accum_grad)
         logging.info("The soup, top level first:\n%s", run.describe())
-        if trainer_options.soup.monitor and distributed.distributed:
-            raise NotImplementedError("trainer_conf.monitor: measure in one process")
         trainer_options.run = run
         super().run(
             model=model,
@@ -129,6 +120,12 @@ class ObjSoupTrainer(AbsTrainer):
     def end_epoch(cls, context: EpochContext) -> None:
         """Finish the scan of layers."""
         context.options.run.end_epoch()
+
+    @classmethod
+    def forward(cls, context: EpochContext, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run the model; what measuring needs is recorded."""
+        with context.options.run.recording():
+            return super().forward(context, batch)
 
     @classmethod
     def objective(
@@ -186,20 +183,17 @@ class ObjSoupTrainer(AbsTrainer):
         run = context.options.run
         if run.faults.current:
             return  # on every process alike: the sums are those of all
-        measured = run.measured_layers()
-        if measured:
-            statistic = reference_statistic(
-                context.output["utterance_losses"],
-                context.output["objective_index"],
-                [run.layers[i].parameters for i in measured],
-                len(run.objectives),
-                scale=context.scaler.get_scale() if context.scaler else 1.0,
-            )
-            for k in statistic.nonfinite().nonzero()[:, 0].tolist():
-                run.faults.note(f"gramian {run.objectives[k]}", context.utterances)
-            if run.faults.current:
-                return
-            run.add(statistic)
+        wrong = run.measure(
+            context.output,
+            scale=context.scaler.get_scale() if context.scaler else 1.0,
+            device=context.device,
+            distributed=context.distributed,
+        )
+        # In half precision an overflow is ordinary: the estimate is done without, not the step.
+        if wrong and context.scaler is None:
+            for name in wrong:
+                run.faults.note(f"gramian {name}", context.utterances)
+            return
         if run.conf.layers.scope == "selected" and run.measures and not run.conf.is_static:
             cls._backward_selected(context, loss)
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from espnet2.train.trainer import TrainerOptions
 
+from espnet_objsoup.gradients.engine import ENGINES
 from espnet_objsoup.gradients.layer_selection import LayersConf
 from espnet_objsoup.objectives import (
     SOUP_KEYS,
@@ -22,7 +23,7 @@ from espnet_objsoup.objectives.weighting_table import RUNNING, STEP
 if TYPE_CHECKING:
     from espnet_objsoup.train.soup_run import SoupRun
 
-GRADIENT_ENGINES = ("reference",)
+GRADIENT_ENGINES = tuple(ENGINES)
 
 
 class TrainerConfError(ValueError):
@@ -40,7 +41,8 @@ class SoupConf:
         levels: written out instead of a recipe, top first.
         weighting, weighting_conf: rule for weights within levels that name none.
         penalty, penalty_conf: coefficients of levels below the top that name none.
-        gradient_engine: how gradients of objectives are measured.
+        gradient_engine: how gradients of objectives are measured: `grouped`, one pass per task for
+            all utterances at once, or `reference`, by autograd utterance by utterance.
         weights_interval: steps between two refreshes of the weights.
         layers: which layers are measured.
         monitor: with recipe `static`, measure gradients without using them.
@@ -55,7 +57,7 @@ class SoupConf:
     weighting_conf: Mapping[str, Any] | None = None
     penalty: str | None = None
     penalty_conf: Mapping[str, Any] | None = None
-    gradient_engine: str = "reference"
+    gradient_engine: str = "grouped"
     weights_interval: int = 2
     layers: LayersConf = field(default_factory=LayersConf)
     monitor: bool = False

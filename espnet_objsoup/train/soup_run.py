@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from espnet_objsoup.gradients.engine import TaskLosses, make_engine
 from espnet_objsoup.gradients.layer_selection import LayersConf, LayerSelector
 from espnet_objsoup.gradients.layers import LayerError, find_layers
 from espnet_objsoup.gradients.statistic import GramianStatistic
@@ -73,6 +74,7 @@ class SoupRun:
         self.layers = []
         if self.measures:
             self.layers = find_layers(model, model.shared_parameters(), conf.layers.pattern)
+        self.engine = make_engine(conf.gradient_engine, self.layers, len(self.objectives))
         names = [layer.name for layer in self.layers]
         self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())
         of_head = [model.objectives_of_head[name] for name in self.objectives]
@@ -82,6 +84,7 @@ class SoupRun:
         model.gradient_scale = self.scale
         self._step_of_epoch = 0
         self._pending: GramianStatistic | None = None
+        self._forgone = False  # the estimate of this step, in half precision
         self._pending_losses = torch.zeros(len(of_head), dtype=torch.float64)
 
     def describe(self) -> str:
@@ -107,9 +110,13 @@ class SoupRun:
 
     def end_epoch(self) -> None:
         """Finish the epoch's scan, select layers, report."""
+        before = set(self.selector.selected)
         scan = self.selector.end_epoch() if self.measures else None
         if scan is None:
             return
+        if scan.selected and not before & set(scan.selected):
+            # The running estimate says nothing about these layers.
+            self.soup.restart_estimate()
         names = self.selector.names
         for i, name in enumerate(names):
             chosen = "selected" if i in scan.selected else ""
@@ -137,9 +144,42 @@ class SoupRun:
             return list(range(len(self.layers)))
         return list(self.selector.selected) if self.is_refresh else []
 
-    def add(self, statistic: GramianStatistic) -> None:
-        """Add a micro-batch's sums of the measured layers."""
-        self._pending = statistic if self._pending is None else self._pending + statistic
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Must surround the forward pass of every micro-batch."""
+        with self.engine.recording(self.measured_layers()):
+            yield
+
+    def measure(
+        self, output: Mapping[str, Any], scale: float, device: str, distributed: bool
+    ) -> list[str]:
+        """Measure a micro-batch's gradients, if the current step asks for it.
+
+        Args:
+            output: of the model.
+            scale: of the losses, in half precision.
+            device: that the process group communicates from.
+            distributed: whether the sums of all processes are added; every process calls this for
+                every micro-batch.
+
+        Returns:
+            Objectives whose gradients are not finite. The sums are not used then.
+        """
+        measured = self.measured_layers()
+        if not measured:
+            return []
+        losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+        statistic = self.engine.measure(losses, measured, scale)
+        if not self.is_scan:
+            statistic = statistic.collapse()
+        if distributed:
+            statistic = statistic.sum_over_processes(device)
+        wrong = statistic.nonfinite().nonzero()[:, 0].tolist()
+        if wrong:
+            self._forgone = True
+        else:
+            self._pending = statistic if self._pending is None else self._pending + statistic
+        return [self.objectives[k] for k in wrong]
 
     def add_losses(self, sums: Tensor, counts: Tensor) -> None:
         """Add (K,) sums of losses and utterances of a micro-batch, all ranks together."""
@@ -181,9 +221,9 @@ class SoupRun:
 
     def end_step(self) -> None:
         """The step was taken: scan, refresh, count."""
-        if self._pending is not None and self.is_scan:
+        if self._pending is not None and self.is_scan and not self._forgone:
             self.selector.add(self._pending)
-        refreshed = self.is_refresh and self._refresh()
+        refreshed = self.is_refresh and not self._forgone and self._refresh()
         self.faults.take_step()
         self.counts.end_step()
         self.steps += 1
@@ -224,7 +264,7 @@ class SoupRun:
         self.faults.skip_step()
 
     def _forget(self) -> None:
-        self._pending = None
+        self._pending, self._forgone = None, False
         self._pending_losses = torch.zeros_like(self._pending_losses)
 
     def report(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
@@ -17,6 +18,9 @@ from tests.unit.train.toy import ToyData, ToyModel, parameters, run
 
 class Shard(AbsIterFactory):
     """Every `world_size`-th row of each batch, or other objectives on every process."""
+
+    # Known from the start: a first step's own counts would depend on how it is cut.
+    expected_counts: ClassVar[dict[str, float]] = {"asr/de": 4.0, "asr/fr": 3.0, "st/fr-en": 1.0}
 
     def __init__(self, rank: int, world_size: int, by_objective: bool = False) -> None:
         self.data = ToyData(size=8)
@@ -39,6 +43,27 @@ class Shard(AbsIterFactory):
         return {name: value[self._rows(batch)] for name, value in batch.items()}
 
 
+LAYERS = {"pattern": "linear", "scan_steps": 4, "threshold": 0.9, "last_k": 1}
+SOUPS = {
+    "flat": {"recipe": "flat", "layers": LAYERS, "weights_interval": 1},
+    "random": {"recipe": "bilevel", "weighting": "random", "layers": LAYERS},
+    "monitored": {"recipe": "static", "monitor": True, "layers": LAYERS},
+}
+
+
+class OneAfterTheOther(AbsIterFactory):
+    """What processes see at the same time, as micro-batches of one process."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self.shards = shards
+        n = len(shards)
+        self.expected_counts = {name: x / n for name, x in Shard.expected_counts.items()}
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> list:
+        parts = zip(*(shard.build_iter(epoch) for shard in self.shards), strict=True)
+        return [batch for batches in parts for batch in batches]
+
+
 def main(out: Path) -> None:
     option = DistributedOption(distributed=True, dist_backend="gloo")
     option.init_options()
@@ -57,6 +82,8 @@ def main(out: Path) -> None:
             **changes,
         )
         found[name] = parameters(model)
+        if model.gradient_scale is not None:
+            found[f"{name} factors"] = model.gradient_scale.factors
 
     train("espnet", Trainer)
     train("ours", AbsTrainer)
@@ -65,6 +92,10 @@ def main(out: Path) -> None:
     train("static", ObjSoupTrainer)
     train("static_accumulated", ObjSoupTrainer, accum_grad=2)
     train("static_by_objective", ObjSoupTrainer, by_objective=True)
+    for name, conf in SOUPS.items():
+        train(name, ObjSoupTrainer, trainer_conf=conf)
+        train(f"{name}_accumulated", ObjSoupTrainer, trainer_conf=conf, accum_grad=2)
+        train(f"{name}_by_objective", ObjSoupTrainer, trainer_conf=conf, by_objective=True)
     torch.save(found, out / f"{rank}.pth")
     distributed.destroy_process_group()
 

@@ -15,7 +15,8 @@ import torch
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 
 from ..unit.experiment import CONFIG, TOKENS
-from ..unit.train.toy import ToyModel, parameters, run
+from ..unit.train.toy import ToyData, ToyModel, parameters, run
+from .distributed_worker import SOUPS, OneAfterTheOther, Shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,8 +65,31 @@ def test_step_of_two_processes_is_espnets(two: list[dict], accumulation: str) ->
 def test_static_on_two_shards_is_one_process_on_the_union(
     two: list[dict], tmp_path: Path, name: str, changes: dict
 ) -> None:
-    one = parameters(run(ObjSoupTrainer, tmp_path, **changes))
+    data = ToyData()
+    data.expected_counts = Shard.expected_counts
+    one = parameters(run(ObjSoupTrainer, tmp_path, data=data, **changes))
     torch.testing.assert_close(two[0][name], one, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("by_objective", [False, True])
+@pytest.mark.parametrize("name", SOUPS)
+def test_soup_of_two_processes_is_one_process_on_their_micro_batches(
+    two: list[dict], tmp_path: Path, name: str, by_objective: bool
+) -> None:
+    """Sums of pairs within processes and within micro-batches are the same sums."""
+    data = OneAfterTheOther([Shard(rank, 2, by_objective) for rank in range(2)])
+    model = run(ObjSoupTrainer, tmp_path, data=data, trainer_conf=SOUPS[name], accum_grad=2)
+    suffix = "_by_objective" if by_objective else ""
+    found = two[0][f"{name}{suffix}"]
+    torch.testing.assert_close(found, parameters(model), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("suffix", ["", "_accumulated", "_by_objective"])
+def test_all_processes_have_the_same_weights(two: list[dict], suffix: str) -> None:
+    for name in ("flat", "random"):
+        factors = [found[f"{name}{suffix} factors"] for found in two]
+        assert torch.equal(*factors)
+        assert factors[0].max() - factors[0].min() > 1e-3
 
 
 def write_data(directory: Path, n: int) -> None:

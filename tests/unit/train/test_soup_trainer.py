@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.trainer import Trainer
 from torch import Tensor
 
@@ -238,14 +237,6 @@ def test_table_is_logged(tmp_path: Path, caplog) -> None:
         run(ObjSoupTrainer, tmp_path, max_epoch=1, **soup("bilevel"))
     assert "level  objective" in caplog.text
     assert "0.1" in caplog.text
-
-
-def test_several_processes_are_refused_for_soups(tmp_path: Path) -> None:
-    option = DistributedOption()
-    option.init_options()
-    option.distributed = True
-    with pytest.raises(NotImplementedError, match="expected recipe static, found flat"):
-        run(ObjSoupTrainer, tmp_path, distributed_option=option, **soup("flat"))
 
 
 def test_selection_of_no_layer_leaves_weights_alone(tmp_path: Path) -> None:
