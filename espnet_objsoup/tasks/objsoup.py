@@ -258,6 +258,9 @@ class ObjSoupTask(AbsTask):
         """
         args.token_list = _token_list(args.token_list)
         objectives = _objectives(args)
+        # Not where they are found: that is before ESPnet sets up logging, which the module's
+        # functions would do in another way.
+        logging.info("Objectives: %s", ", ".join(objectives))
         options = ModelOptions.from_dict(args.model_conf)
         frontend, feature_size = _build_frontend(args)
         specaug = _build(specaug_choices, args.specaug, args.specaug_conf)
@@ -310,7 +313,6 @@ def _objectives(args: argparse.Namespace) -> list[str]:
     args.objectives = with_self_supervision(args.objectives, ssl)
     if not args.objectives:
         args.objectives = discover_objectives(args.train_data_path_and_name_and_type, ssl)
-        logging.info("Objectives found in the training data: %s", ", ".join(args.objectives))
     return list(args.objectives)
 
 
