@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from espnet_objsoup.objectives.options import SoupConfError
-from espnet_objsoup.objectives.spec import ObjectiveSpec
+from espnet_objsoup.objectives.spec import task_of
 
 Level = tuple[str, ...]
 _ASR, _ST, _SSL = ("asr/*",), ("st/*",), ("ssl",)
@@ -52,7 +52,7 @@ def fit_recipe(
     Raises:
         SoupConfError: if a level is left empty.
     """
-    tasks = {ObjectiveSpec.parse(objective).task for objective in objectives} | {"*"}
+    tasks = {task_of(objective) for objective in objectives} | {"*"}
     fitted = []
     for level in levels:
         present = tuple(glob for glob in level if glob.split("/")[0] in tasks)

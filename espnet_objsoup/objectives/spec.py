@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 _NAME = re.compile(r"(?P<asr>asr/[a-z]+)|(?P<st>st/[a-z]+-[a-z]+)|(?P<ssl>ssl)")
+# Objectives of ESPnet's own models: a task and the head that computes the loss.
+STOCK_OBJECTIVES = frozenset(
+    {
+        "asr/ctc", "asr/att", "asr/transducer", "st/ctc", "st/att", "st/transducer", "mt/att",
+        "s2t/ctc", "s2t/att",
+    }
+)  # fmt: skip
 
 
 class ObjectiveError(ValueError):
@@ -46,6 +53,17 @@ class ObjectiveSpec:
         """The name that `parse` reads."""
         languages = "-".join(code for code in (self.lang, self.target_lang) if code)
         return f"{self.task}/{languages}" if languages else self.task
+
+
+def task_of(name: str) -> str:
+    """Task of an objective: of a language (pair), `ssl`, or one in STOCK_OBJECTIVES.
+
+    Raises:
+        ObjectiveError: for any other name.
+    """
+    if name in STOCK_OBJECTIVES:
+        return name.split("/")[0]
+    return ObjectiveSpec.parse(name).task
 
 
 def match(pattern: str, objectives: Sequence[str], key: str) -> list[str]:
