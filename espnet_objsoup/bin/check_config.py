@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, print_error
+from espnet_objsoup.decoding.options import DecodeOptions
+from espnet_objsoup.objectives import check_trainer_conf
 
 # Options that change neither the shapes nor the features that stage 10 collects. Whatever is not
 # listed counts, so that an option unknown here repeats the stage rather than leaves it stale.
@@ -26,7 +28,7 @@ NOT_FOR_STATISTICS = (
     "log_interval log_level use_tensorboard use_matplotlib use_wandb wandb_* use_amp resume "
     "cudnn_* ngpu dist_* multiprocessing_distributed detect_anomaly no_forward_run dry_run "
     "create_graph_in_tensorboard unused_parameters save_strategy use_lora lora_conf "
-    "use_adapter adapter_conf"
+    "use_adapter adapter_conf sampler_conf print_soup ssl ssl_conf"
 ).split()
 
 
@@ -92,13 +94,28 @@ def statistics_options(conf: dict[str, Any], train_args: str = "") -> dict[str, 
     }
 
 
+def check_trainer(path: Path, conf: dict[str, Any], train_args: str = "") -> None:
+    """Check `trainer` and `trainer_conf` as far as that is possible without the data.
+
+    Raises:
+        ValueError: naming the file and the key.
+    """
+    if "--trainer" in train_args:
+        return  # known only once both are put together; training checks it
+    try:
+        check_trainer_conf(str(conf.get("trainer", "default")).lower(), conf.get("trainer_conf"))
+    except ValueError as err:
+        raise ValueError(f"{path}: {err}") from err
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = get_parser().parse_args(argv)
     try:
         conf = read_yaml(args.config)
+        check_trainer(args.config, conf, args.train_args)
         if args.inference_config is not None:
-            read_yaml(args.inference_config)
+            DecodeOptions.from_yaml(args.inference_config)
     except (ValueError, OSError) as err:
         print_error(err)
         return 1

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from espnet_objsoup.objectives import LayerError
+
 # Where ESPnet's encoders keep their blocks.
 DEFAULT_PATTERN = "encoder.encoders.*"
 # The position branch of relative attention is computed once for all utterances of a batch, so its
 # gradient has no rows of objectives; it is left out of measuring (never out of the update).
 _SHARED_BY_UTTERANCES = "linear_pos"
-
-
-class LayerError(ValueError):
-    """`layers` of the configuration does not fit the model."""
 
 
 @dataclass(frozen=True)

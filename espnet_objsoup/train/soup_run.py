@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from espnet_objsoup.gradients.engine import TaskLosses, make_engine
-from espnet_objsoup.gradients.layer_selection import LayersConf, LayerSelector
-from espnet_objsoup.gradients.layers import LayerError, find_layers
+from espnet_objsoup.gradients.layer_selection import LayerSelector
+from espnet_objsoup.gradients.layers import find_layers
 from espnet_objsoup.gradients.statistic import GramianStatistic
 from espnet_objsoup.models.gradient_scale import GradientScale
-from espnet_objsoup.objectives import soup_table
+from espnet_objsoup.objectives import LayerError, LayersConf, soup_table
 from espnet_objsoup.train.faults import Faults
 from espnet_objsoup.train.options import SoupConf
 from espnet_objsoup.train.soup_log import SoupLog

@@ -63,3 +63,29 @@ def test_the_checksum_is_all_that_is_printed(
     (tmp_path / "c.yaml").write_text("max_epoch: 3\n")
     assert check_config.main(["--config", str(tmp_path / "c.yaml")]) == 0
     assert len(capsys.readouterr().out.strip()) == 64
+
+
+@pytest.mark.parametrize(
+    ("conf", "decoding", "message"),
+    [
+        (
+            "trainer: objsoup\ntrainer_conf: {gama: 1}",
+            "",
+            "train.yaml: trainer_conf: unknown key gama",
+        ),
+        ("trainer: sgd", "", "train.yaml: trainer: expected default or objsoup, found 'sgd'"),
+        ("trainer: ObjSoup", "beam_size: 0", "decode.yaml: "),
+    ],
+)
+def test_soups_and_searches_are_checked_before_anything_starts(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    conf: str,
+    decoding: str,
+    message: str,
+) -> None:
+    (tmp_path / "train.yaml").write_text(conf)
+    (tmp_path / "decode.yaml").write_text(decoding)
+    arguments = ["--config", f"{tmp_path}/train.yaml"]
+    assert main([*arguments, "--inference_config", f"{tmp_path}/decode.yaml"]) == 1
+    assert message in capsys.readouterr().err

@@ -2,9 +2,9 @@
 import pytest
 import torch
 
-from espnet_objsoup.gradients.layer_selection import LayersConf, LayerSelector
-from espnet_objsoup.gradients.layers import LayerError
+from espnet_objsoup.gradients.layer_selection import LayerSelector
 from espnet_objsoup.gradients.statistic import GramianStatistic
+from espnet_objsoup.objectives import LayerError, LayersConf
 
 NAMES = [f"encoder.encoders.{i}" for i in range(4)]
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from espnet_objsoup.gradients.layers import LayerError, find_layers
+from espnet_objsoup.gradients.layers import find_layers
 from espnet_objsoup.gradients.reference import reference_statistic
 from espnet_objsoup.gradients.statistic import GramianStatistic, common_counts
 from espnet_objsoup.models.gradient_scale import GradientScale
+from espnet_objsoup.objectives import LayerError
 
 from ..models.model_factory import OBJECTIVES, make_batch, make_model, make_ssl_model
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from espnet_objsoup.train.options import SoupConf, check_trainer_conf
+from espnet_objsoup.gradients.engine import ENGINES
+from espnet_objsoup.objectives import GRADIENT_ENGINES, SoupConf, check_trainer_conf
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,7 @@ def test_weights_are_resolved_against_the_data() -> None:
 def test_gradients_are_measured_only_where_something_needs_them(conf: dict, measured: bool) -> None:
     soup = SoupConf.from_dict(conf)
     assert soup.measures(soup.resolve(["asr/fr", "st/fr-en"])) is measured
+
+
+def test_engines_are_those_that_exist() -> None:
+    assert set(GRADIENT_ENGINES) == set(ENGINES)
