@@ -87,5 +87,5 @@ def test_soups_and_searches_are_checked_before_anything_starts(
     (tmp_path / "train.yaml").write_text(conf)
     (tmp_path / "decode.yaml").write_text(decoding)
     arguments = ["--config", f"{tmp_path}/train.yaml"]
-    assert main([*arguments, "--inference_config", f"{tmp_path}/decode.yaml"]) == 1
+    assert check_config.main([*arguments, "--inference_config", f"{tmp_path}/decode.yaml"]) == 1
     assert message in capsys.readouterr().err
