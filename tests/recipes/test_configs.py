@@ -18,6 +18,7 @@ OBJECTIVES = ["asr/en", "asr/fr", "st/fr-en"]
 
 def test_configurations_were_found() -> None:
     assert len(TRAIN) >= 3
+    assert any(path.parent.name == "tuning" for path in TRAIN)
     assert DECODE
 
 
@@ -26,7 +27,9 @@ def test_training(path: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.txt"
     names = ["<blank>", "<unk>", "<en>", "<fr>", *(f"t{i}" for i in range(300)), "<sos/eos>"]
     tokens.write_text("\n".join(names) + "\n")
-    command = ["--config", str(path), "--token_list", str(tokens), "--objectives", *OBJECTIVES]
+    self_supervised = yaml.safe_load(path.read_text()).get("ssl")
+    objectives = [*OBJECTIVES, "ssl"] if self_supervised else OBJECTIVES
+    command = ["--config", str(path), "--token_list", str(tokens), "--objectives", *objectives]
     args = ObjSoupTask.get_parser().parse_args([*command, "--output_dir", str(tmp_path)])
     check_trainer_conf(args.trainer, args.trainer_conf)
     model = ObjSoupTask.build_model(args)
