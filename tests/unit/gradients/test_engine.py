@@ -19,6 +19,7 @@ from espnet_objsoup.gradients.engine import (
     TaskLosses,
 )
 from espnet_objsoup.gradients.layers import Layer, find_layers
+from espnet_objsoup.gradients.rules import Rows, rule_of
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 
 from ..models.model_factory import N_MELS, SIZE, make_model, make_ssl_model
@@ -232,3 +233,51 @@ def test_bfloat16_is_measured_in_single_precision() -> None:
     assert found[1].isfinite().all()
     scale = found[0].abs().max()
     assert (found[1] - found[0]).abs().max() < 0.05 * scale
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv1d(4, 6, 3, stride=2, padding=1),
+        nn.Conv1d(4, 6, 3, dilation=2),
+        nn.Conv1d(4, 6, 1, bias=False),
+        nn.Conv1d(4, 8, 5, stride=3, padding=2, groups=4),
+        nn.Conv1d(4, 4, 3, dilation=2, padding=2, groups=4),
+        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0)),
+        nn.LayerNorm(11),
+        nn.Linear(11, 3),
+    ],
+    ids=str,
+)
+def test_rules_of_modules_alone(module: nn.Module) -> None:
+    """A rule's blocks are the gradients of one utterance at a time."""
+    module = module.double()
+    shape = (3, 4, 9, 11) if isinstance(module, nn.Conv2d) else (3, 4, 11)
+    x = torch.randn(*shape, dtype=torch.float64)
+    y = module(x)
+    g = torch.randn_like(y)
+    found = []
+    for block in rule_of(module)(module, x, g):
+        written = block.values if isinstance(block, Rows) else block.g.transpose(1, 2) @ block.x
+        found.append(written.flatten(1))
+    for b in range(3):
+        expected = torch.autograd.grad((y[b] * g[b]).sum(), module.parameters(), retain_graph=True)
+        for block, value in zip(found, expected, strict=True):
+            torch.testing.assert_close(block[b], value.flatten(), rtol=1e-9, atol=1e-12)
+
+
+def test_embedding_rule() -> None:
+    module = nn.Embedding(5, 3, padding_idx=0).double()
+    x = torch.tensor([[1, 2, 2, 0], [4, 0, 0, 1]])
+    y = module(x)
+    g = torch.randn_like(y)
+    (block,) = rule_of(module)(module, x, g)
+    for b in range(2):
+        (expected,) = torch.autograd.grad((y[b] * g[b]).sum(), module.weight, retain_graph=True)
+        torch.testing.assert_close((block.g[b].T @ block.x[b]).T, expected)
+
+
+def test_convolutions_without_a_rule() -> None:
+    assert rule_of(nn.Conv1d(4, 4, 3, padding=1, padding_mode="reflect")) is None
+    assert rule_of(nn.Conv1d(4, 4, 3, groups=2)) is None
+    assert rule_of(nn.GRU(4, 4)) is None
