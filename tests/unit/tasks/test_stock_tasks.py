@@ -11,8 +11,8 @@ import torch
 import yaml
 from espnet2.train.trainer import Trainer
 
+from espnet_objsoup.gradients.engine import ENGINES
 from espnet_objsoup.tasks.stock import SoupASRTask, SoupSTTask
-from espnet_objsoup.train.options import GRADIENT_ENGINES
 
 from .stock import OURS, THEIRS, command, make_data, train
 
@@ -89,7 +89,7 @@ def test_flat_soup(task, data, stock, tmp_path) -> None:
 def test_engines_agree(data, tmp_path) -> None:
     """Weights after two epochs, whichever way gradients are measured."""
     weights = {}
-    for engine in GRADIENT_ENGINES:
+    for engine in ENGINES:
         conf = {**FLAT["trainer_conf"], "gradient_engine": engine, "layers": {"policy": "all"}}
         train(SoupSTTask, "st", data, tmp_path / engine, trainer="objsoup", trainer_conf=conf)
         last = json.loads((tmp_path / engine / "exp/soup.jsonl").read_text().splitlines()[-1])
@@ -174,6 +174,13 @@ def test_commands(task, data, tmp_path, capsys) -> None:
     capsys.readouterr()
     assert main(arguments) == 1
     assert "error: trainer_conf.recipe: expected one of static, flat" in capsys.readouterr().err
+
+
+def test_statistics_are_collected_with_the_same_yaml(data, tmp_path) -> None:
+    """Stage 10 reads the YAML of stage 11."""
+    words = [*command("asr", data, tmp_path, **FLAT), "--collect_stats", "true"]
+    SoupASRTask.main(cmd=words)
+    assert (tmp_path / "exp/train/feats_stats.npz").exists()
 
 
 def test_configuration_of_espnet_itself_works(data, tmp_path) -> None:
