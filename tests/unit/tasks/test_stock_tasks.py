@@ -2,6 +2,8 @@
 """Training under ESPnet's own tasks, from a command line to the files it leaves."""
 
 import json
+import re
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import yaml
 from espnet2.train.trainer import Trainer
 
 from espnet_objsoup.gradients.engine import ENGINES
+from espnet_objsoup.objectives import SoupConf
+from espnet_objsoup.objectives.spec import STOCK_OBJECTIVES
 from espnet_objsoup.tasks.stock import SoupASRTask, SoupSTTask
 
 from .stock import OURS, THEIRS, command, make_data, train
@@ -21,6 +25,7 @@ OBJECTIVES = {
     "st": ["asr/ctc", "asr/att", "st/ctc", "st/att"],
     "s2t": ["s2t/ctc", "s2t/att"],
 }
+PAGE = Path(__file__).resolve().parents[3] / "docs/stock_tasks.md"
 FLAT = {"trainer": "objsoup", "trainer_conf": {"recipe": "flat", "weights_interval": 1}}
 
 
@@ -189,3 +194,19 @@ def test_configuration_of_espnet_itself_works(data, tmp_path) -> None:
     del args.trainer, args.trainer_conf
     SoupASRTask.main(args=args)
     assert (tmp_path / "exp/2epoch.pth").exists()
+
+
+def test_page_is_right() -> None:
+    """Its YAMLs are accepted, its names are all, its sed changes what it should."""
+    text = PAGE.read_text()
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        conf = yaml.safe_load(block)["trainer_conf"]
+        assert SoupConf.from_dict(conf).resolve(["asr/ctc", "asr/att", "st/ctc", "st/att"])
+    table = text[text.index("| objective |") : text.index("An objective whose weight is 0")]
+    assert set(re.findall(r"`(\w+/\w+)`", table)) == STOCK_OBJECTIVES
+    expression = re.search(r"sed -i '(.*)' st_objsoup.sh", text)[1]
+    lines = [f"-m espnet2.bin.{name}_train" for name in ("st", "${asr_task}", "s2t", "lm")]
+    changed = subprocess.run(
+        ["sed", expression], input="\n".join(lines), text=True, capture_output=True, check=True
+    ).stdout.split("\n")
+    assert changed == [*(line.replace("espnet2", "espnet_objsoup") for line in lines[:3]), lines[3]]
