@@ -86,6 +86,40 @@ class ReferenceEngine(GradientEngine):
         )
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """How far down a task's cotangents have come.
+
+    Attributes:
+        outputs: tensors that have been reached.
+        cotangents: of these; None for a loss.
+    """
+
+    outputs: Sequence[Tensor]
+    cotangents: Sequence[Tensor] | None
+
+    def go_down(
+        self, calls: Sequence[Call], ends: Sequence[Tensor]
+    ) -> tuple[list[Tensor | None], "Frontier"]:
+        """Cotangents of calls' outputs (None: does not depend), and the frontier at `ends`."""
+        if not self.outputs:
+            return [None] * len(calls), self
+        found = torch.autograd.grad(
+            self.outputs,
+            [*(call.output for call in calls), *ends],
+            self.cotangents,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        reached = [
+            (end, cotangent)
+            for end, cotangent in zip(ends, found[len(calls) :], strict=True)
+            if cotangent is not None
+        ]
+        frontier = Frontier([end for end, _ in reached], [cotangent for _, cotangent in reached])
+        return list(found[: len(calls)]), frontier
+
+
 class GroupedEngine(GradientEngine):
     """One pass per task, for cotangents of modules' outputs only.
 
@@ -94,10 +128,19 @@ class GroupedEngine(GradientEngine):
     inner products are kept.
 
     Modules without a rule fall back to the reference for their parameters; a warning names them.
+
+    Args:
+        layers: of the model.
+        n_objectives: K.
+        sequential: whether each layer's output is all that the loss knows of it and of the layers
+            below. Then the cotangents of one layer at a time are held.
     """
 
-    def __init__(self, layers: Sequence[Layer], n_objectives: int) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], n_objectives: int, sequential: bool = False
+    ) -> None:
         super().__init__(layers, n_objectives)
+        self.sequential = sequential
         self.plans = [plan(layer) for layer in layers]
         self.recorder = Recorder()
         missing = [name for taps in self.plans for name in taps.without_rule]
@@ -124,7 +167,7 @@ class GroupedEngine(GradientEngine):
     @contextmanager
     def recording(self, layers: Sequence[int]) -> Iterator[None]:
         """As GradientEngine."""
-        with self.recorder.recording([(i, self.plans[i]) for i in layers]):
+        with self.recorder.recording([(i, self.layers[i], self.plans[i]) for i in layers]):
             yield
 
     def measure(
@@ -140,21 +183,17 @@ class GroupedEngine(GradientEngine):
         tasks = {task: rows for task, rows in tasks.items() if len(rows.utterances) > 0}
         device = next(iter(batch.losses.values())).device
         sums = {i: Products(tasks, self.n_objectives, device) for i in layers}
-        calls, self.recorder.calls = self.recorder.calls, []
+        calls, boundaries = self.recorder.take()
         self._check(calls, layers, len(next(iter(batch.losses.values()))))
-        cotangents = {
-            task: list(
-                torch.autograd.grad(
-                    batch.losses[task].sum() * scale,
-                    [call.output for call in calls],
-                    retain_graph=True,
-                    allow_unused=True,
-                )
-            )
-            for task in tasks
-        }
-        for positions in _by_key(calls):
-            self._add_parameter(calls, positions, cotangents, sums, scale)
+        frontiers = {task: Frontier([batch.losses[task].sum() * scale], None) for task in tasks}
+        for part, below in self._parts(layers):
+            of_part = [call for call in calls if call.layer in part]
+            ends = [tensor for i in below for tensor in boundaries[i]]
+            cotangents = {}
+            for task in list(frontiers):
+                cotangents[task], frontiers[task] = frontiers[task].go_down(of_part, ends)
+            for positions in _by_key(of_part):
+                self._add_parameter(of_part, positions, cotangents, sums, scale)
         common = common_counts(batch.index, self.n_objectives)
         statistic = GramianStatistic.from_sums(
             torch.stack([sums[i].grams for i in layers]),
@@ -163,6 +202,17 @@ class GroupedEngine(GradientEngine):
             common,
         )
         return self._with_others(statistic, batch, layers, scale)
+
+    def _parts(self, layers: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        """Layers whose cotangents are held at the same time, and those that come next below.
+
+        Blocks of an encoder follow one another, so that one after the other can be gone through
+        from the top; layers chosen by a pattern may stand side by side.
+        """
+        if not self.sequential:
+            return [(list(layers), [])]
+        ordered = sorted(layers, reverse=True)
+        return [([i], ordered[n + 1 : n + 2]) for n, i in enumerate(ordered)]
 
     def _check(self, calls: Sequence[Call], layers: Sequence[int], batch_size: int) -> None:
         recorded = {call.layer for call in calls}
@@ -251,6 +301,17 @@ ENGINES: dict[str, type[GradientEngine]] = {
 }
 
 
-def make_engine(name: str, layers: Sequence[Layer], n_objectives: int) -> GradientEngine:
-    """An engine by its name in `trainer_conf.gradient_engine`."""
+def make_engine(
+    name: str, layers: Sequence[Layer], n_objectives: int, sequential: bool
+) -> GradientEngine:
+    """An engine by its name in `trainer_conf.gradient_engine`.
+
+    Args:
+        name: `grouped` or `reference`.
+        layers: of the model.
+        n_objectives: K.
+        sequential: as for GroupedEngine.
+    """
+    if name == "grouped":
+        return GroupedEngine(layers, n_objectives, sequential)
     return ENGINES[name](layers, n_objectives)

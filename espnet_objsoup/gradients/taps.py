@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from espnet_objsoup.gradients.layers import Layer
 from espnet_objsoup.gradients.rules import Rule, broadcast_shapes, rule_of
@@ -85,21 +86,30 @@ class Recorder:
 
     Attributes:
         calls: in the order in which they were made.
+        boundaries: layer -> what it returned, tensor by tensor.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.boundaries: dict[int, list[Tensor]] = {}
+
+    def take(self) -> tuple[list[Call], dict[int, list[Tensor]]]:
+        """Hand over what was recorded, and forget it."""
+        taken = self.calls, self.boundaries
+        self.calls, self.boundaries = [], {}
+        return taken
 
     @contextmanager
-    def recording(self, layers: Sequence[tuple[int, LayerTaps]]) -> Iterator[None]:
+    def recording(self, layers: Sequence[tuple[int, Layer, LayerTaps]]) -> Iterator[None]:
         """Within it, calls of the layers' modules are recorded.
 
         Args:
-            layers: (index, plan) of the layers to measure.
+            layers: (index, layer, plan) of the layers to measure.
         """
-        self.calls = []
+        self.take()
         handles = []
-        for index, taps in layers:
+        for index, layer, taps in layers:
+            handles.append(layer.module.register_forward_hook(self._boundary_hook(index)))
             for module, rule in taps.modules:
                 handles.append(module.register_forward_hook(self._hook(index, rule)))
             for module, attribute, shape in taps.parameters:
@@ -117,6 +127,13 @@ class Recorder:
             if torch.is_grad_enabled() and output.requires_grad:
                 x = inputs[0].detach()
                 self.calls.append(Call(layer, id(module), output, x, module, rule, output._version))
+
+        return record
+
+    def _boundary_hook(self, layer: int) -> Any:
+        def record(module: nn.Module, inputs: tuple, output: Any) -> None:
+            tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor) and x.requires_grad]
+            self.boundaries.setdefault(layer, []).extend(tensors)
 
         return record
 

@@ -74,7 +74,13 @@ class SoupRun:
         self.layers = []
         if self.measures:
             self.layers = find_layers(model, model.shared_parameters(), conf.layers.pattern)
-        self.engine = make_engine(conf.gradient_engine, self.layers, len(self.objectives))
+        self.engine = make_engine(
+            conf.gradient_engine,
+            self.layers,
+            len(self.objectives),
+            # The default are the blocks of the encoder, one after the other.
+            sequential=conf.layers.pattern is None,
+        )
         names = [layer.name for layer in self.layers]
         self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())
         of_head = [model.objectives_of_head[name] for name in self.objectives]

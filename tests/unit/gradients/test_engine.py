@@ -68,13 +68,16 @@ def with_encoder(name: str, kind: str | None = None) -> ESPnetObjSoupModel:
 
 
 def both(
-    model: ESPnetObjSoupModel, batch: dict, layers: list[Layer] | None = None
+    model: ESPnetObjSoupModel,
+    batch: dict,
+    layers: list[Layer] | None = None,
+    sequential: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Numerators (N, K, K) of the grouped engine and of the reference, from one forward pass."""
     layers = layers or find_layers(model, model.shared_parameters())
     chosen = list(range(len(layers)))
     k = len(model.objectives)
-    engine = GroupedEngine(layers, k)
+    engine = GroupedEngine(layers, k, sequential)
     with engine.recording(chosen):
         out = model(**batch)
     losses = TaskLosses(out["utterance_losses"], out["objective_index"])
@@ -100,16 +103,21 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "conformer"] + ["default"])
-def test_engine_is_autograd_for_every_encoder(name: str, method: str) -> None:
+@pytest.mark.parametrize("sequential", [False, True])
+def test_engine_is_autograd_for_every_encoder(name: str, method: str, sequential: bool) -> None:
     model = with_encoder(name).train()
-    assert_close(*both(model, double_batch(ROWS, [1.5 * s for s in SECONDS])))
+    batch = double_batch(ROWS, [1.5 * s for s in SECONDS])
+    assert_close(*both(model, batch, sequential=sequential))
 
 
 @pytest.mark.parametrize("kind", ["cpc", "best_rq"])
-def test_engine_is_autograd_with_two_encoder_passes(kind: str, method: str) -> None:
+@pytest.mark.parametrize("sequential", [False, True])
+def test_engine_is_autograd_with_two_encoder_passes(
+    kind: str, method: str, sequential: bool
+) -> None:
     model = with_encoder("default", kind).train()
     rows = [*ROWS, (None, None, 0, 0)]  # unlabelled: in ssl only
-    assert_close(*both(model, double_batch(rows, [*SECONDS, 0.9])))
+    assert_close(*both(model, double_batch(rows, [*SECONDS, 0.9]), sequential=sequential))
 
 
 @pytest.mark.parametrize("name", ["default", "transformer"])
