@@ -13,7 +13,7 @@ from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks import asr as espnet_asr
-from espnet2.tasks.abs_task import AbsTask, IteratorOptions
+from espnet2.tasks.abs_task import IteratorOptions
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.class_choices import ClassChoices
 from espnet2.train.collate_fn import CommonCollateFn
@@ -27,6 +27,7 @@ from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 from espnet_objsoup.models.ssl import CPC, AbsSSLHead, BestRQ, measure_subsampling
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.objectives import soup_table
+from espnet_objsoup.tasks.choose_trainer import ChoosesTrainer
 from espnet_objsoup.tasks.label_lengths import check_label_lengths
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.tasks.objective_discovery import (
@@ -36,7 +37,7 @@ from espnet_objsoup.tasks.objective_discovery import (
 )
 from espnet_objsoup.train.iterators import build_language_iter_factory
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
-from espnet_objsoup.train.options import SoupConf, TrainerConfError, check_trainer_conf
+from espnet_objsoup.train.options import SoupConf, check_trainer_conf
 from espnet_objsoup.train.preprocessor import ObjSoupPreprocessor
 from espnet_objsoup.train.sampler import SamplerOptions
 
@@ -82,7 +83,7 @@ trainer_choices = ClassChoices(
 )
 
 
-class ObjSoupTask(AbsTask):
+class ObjSoupTask(ChoosesTrainer):
     """ESPnet task for ASR and ST in several languages with one shared encoder.
 
     `trainer: default` is ESPnet's own trainer on a fixed weighted sum of the losses;
@@ -91,6 +92,8 @@ class ObjSoupTask(AbsTask):
 
     num_optimizers: int = 1
     trainer = Trainer
+    trainer_choices = trainer_choices
+    check_trainer_conf = staticmethod(check_trainer_conf)
     # Whether a model is built to be trained, and not to be loaded.
     is_training = False
     class_choices_list: ClassVar[list[ClassChoices]] = [
@@ -108,29 +111,24 @@ class ObjSoupTask(AbsTask):
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """Check the trainer's options before anything is built, then run ESPnet's worker."""
-        name = getattr(args, "trainer", "default")
-        conf = getattr(args, "trainer_conf", {})
+        """Check the soup against the data before anything is built, then run ESPnet's worker.
+
+        Raises:
+            ValueError: for options that cannot be used.
+        """
+        name, conf = getattr(args, "trainer", "default"), getattr(args, "trainer_conf", {})
         check_trainer_conf(name, conf)
         SamplerOptions.from_dict(getattr(args, "sampler_conf", {}))
         if name == "objsoup" and not args.collect_stats:
-            if getattr(args, "use_deepspeed", False):
-                raise TrainerConfError(
-                    "use_deepspeed: trainer objsoup does not support it; set it to false, or "
-                    "trainer: default"
-                )
             levels = SoupConf.from_dict(conf).resolve(_objectives(args))
             if args.print_soup:
                 print(soup_table(levels))
                 return
-        # AbsTask reads class attributes; they are put back so that a second run in this process
-        # starts from the default again.
-        previous = cls.trainer
-        cls.trainer, cls.is_training = trainer_choices.get_class(name), not args.collect_stats
+        cls.is_training = not args.collect_stats
         try:
             super().main_worker(args)
         finally:
-            cls.trainer, cls.is_training = previous, False
+            cls.is_training = False
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:

@@ -210,7 +210,7 @@ def test_soup_is_printed_without_training(
         ({"levels": [{"objectives": ["asr/zh"]}]}, [], "'asr/zh' matches no objective"),
         ({"levels": [{"objectives": ["asr/*"]}]}, [], "no level has st/fr-en"),
         ({"recipe": "flat", "weighting": "excess_mtl"}, [], "excess_mtl"),
-        ({}, ["--use_deepspeed", "true"], "use_deepspeed: trainer objsoup does not support it"),
+        ({}, ["--use_deepspeed", "true"], "use_deepspeed: expected false with trainer objsoup"),
     ],
     ids=str,
 )
