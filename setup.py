@@ -44,7 +44,10 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # The mini corpus is spoken by eSpeak NG; another version gives other samples.
     "mini": ["espeakng-loader==0.2.4"],
+    # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
+    "weightings": ["torchjd[full]>=0.18"],
     "test": [
+        "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
         "pytest>=8",
         "pytest-timeout>=2.3",
