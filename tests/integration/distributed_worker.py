@@ -2,6 +2,8 @@
 """One process of test_distributed.py: trains the toy model in several ways and saves parameters."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,9 +33,10 @@ class Shard(AbsIterFactory):
 
     def _rows(self, batch: dict) -> torch.Tensor:
         n = len(batch["index"])
-        if self.by_objective:  # the first objective on process 0 only, the others elsewhere
+        if self.by_objective:  # the first objective on even processes only, the others elsewhere
             first = batch["index"] == 0
-            return (first if self.rank == 0 else ~first).nonzero()[:, 0]
+            rows = (first if self.rank % 2 == 0 else ~first).nonzero()[:, 0]
+            return rows[self.rank // 2 :: self.world_size // 2]
         return torch.arange(self.rank, n, self.world_size)
 
     def _ids(self, batch: dict) -> list[str]:
@@ -62,6 +65,23 @@ class OneAfterTheOther(AbsIterFactory):
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> list:
         parts = zip(*(shard.build_iter(epoch) for shard in self.shards), strict=True)
         return [batch for batches in parts for batch in batches]
+
+
+@contextmanager
+def counted_collectives() -> Iterator[list[int]]:
+    """Sizes in bytes of all reductions that Python code asks for; DDP's own are not among them."""
+    sizes: list[int] = []
+    original = distributed.all_reduce
+
+    def count(values: torch.Tensor, *args: object, **kwargs: object) -> object:
+        sizes.append(values.numel() * values.element_size())
+        return original(values, *args, **kwargs)
+
+    distributed.all_reduce = count
+    try:
+        yield sizes
+    finally:
+        distributed.all_reduce = original
 
 
 def main(out: Path) -> None:
@@ -93,7 +113,9 @@ def main(out: Path) -> None:
     train("static_accumulated", ObjSoupTrainer, accum_grad=2)
     train("static_by_objective", ObjSoupTrainer, by_objective=True)
     for name, conf in SOUPS.items():
-        train(name, ObjSoupTrainer, trainer_conf=conf)
+        with counted_collectives() as sizes:
+            train(name, ObjSoupTrainer, trainer_conf=conf)
+        found[f"{name} bytes"] = torch.tensor(sizes)
         train(f"{name}_accumulated", ObjSoupTrainer, trainer_conf=conf, accum_grad=2)
         train(f"{name}_by_objective", ObjSoupTrainer, trainer_conf=conf, by_objective=True)
     torch.save(found, out / f"{rank}.pth")

@@ -40,56 +40,73 @@ def torchrun(n: int, *command: str) -> subprocess.CompletedProcess:
     return finished
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+@pytest.fixture(scope="module", params=[2, 4], ids="{} processes".format)
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, torch.Tensor]]:
+    """What every process saved."""
     out = tmp_path_factory.mktemp("distributed")
-    torchrun(2, "-m", "tests.integration.distributed_worker", str(out))
-    return [torch.load(out / f"{rank}.pth") for rank in range(2)]
+    torchrun(request.param, "-m", "tests.integration.distributed_worker", str(out))
+    return [torch.load(out / f"{rank}.pth") for rank in range(request.param)]
 
 
-def test_all_processes_have_the_same_parameters(two: list[dict]) -> None:
-    for name in two[0]:
-        assert torch.equal(two[0][name], two[1][name]), name
-        assert not torch.equal(two[0][name], parameters(ToyModel())), name
+def test_all_processes_have_the_same_parameters(found: list[dict]) -> None:
+    for name, value in found[0].items():
+        assert all(torch.equal(value, other[name]) for other in found[1:]), name
+        assert not torch.equal(value, parameters(ToyModel())), name
 
 
 @pytest.mark.parametrize("accumulation", ["", "_accumulated"])
-def test_step_of_two_processes_is_espnets(two: list[dict], accumulation: str) -> None:
-    assert torch.equal(two[0][f"ours{accumulation}"], two[0][f"espnet{accumulation}"])
+def test_step_of_several_processes_is_espnets(found: list[dict], accumulation: str) -> None:
+    assert torch.equal(found[0][f"ours{accumulation}"], found[0][f"espnet{accumulation}"])
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [("static", {}), ("static_accumulated", {"accum_grad": 2}), ("static_by_objective", {})],
 )
-def test_static_on_two_shards_is_one_process_on_the_union(
-    two: list[dict], tmp_path: Path, name: str, changes: dict
+def test_static_on_shards_is_one_process_on_the_union(
+    found: list[dict], tmp_path: Path, name: str, changes: dict
 ) -> None:
     data = ToyData()
     data.expected_counts = Shard.expected_counts
     one = parameters(run(ObjSoupTrainer, tmp_path, data=data, **changes))
-    torch.testing.assert_close(two[0][name], one, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found[0][name], one, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("by_objective", [False, True])
 @pytest.mark.parametrize("name", SOUPS)
-def test_soup_of_two_processes_is_one_process_on_their_micro_batches(
-    two: list[dict], tmp_path: Path, name: str, by_objective: bool
+def test_soup_of_processes_is_one_process_on_their_micro_batches(
+    found: list[dict], tmp_path: Path, name: str, by_objective: bool
 ) -> None:
     """Sums of pairs within processes and within micro-batches are the same sums."""
-    data = OneAfterTheOther([Shard(rank, 2, by_objective) for rank in range(2)])
-    model = run(ObjSoupTrainer, tmp_path, data=data, trainer_conf=SOUPS[name], accum_grad=2)
-    suffix = "_by_objective" if by_objective else ""
-    found = two[0][f"{name}{suffix}"]
-    torch.testing.assert_close(found, parameters(model), rtol=1e-9, atol=1e-11)
+    n = len(found)
+    data = OneAfterTheOther([Shard(rank, n, by_objective) for rank in range(n)])
+    model = run(ObjSoupTrainer, tmp_path, data=data, trainer_conf=SOUPS[name], accum_grad=n)
+    ours = found[0][f"{name}_by_objective" if by_objective else name]
+    torch.testing.assert_close(ours, parameters(model), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("suffix", ["", "_accumulated", "_by_objective"])
-def test_all_processes_have_the_same_weights(two: list[dict], suffix: str) -> None:
+def test_all_processes_have_the_same_weights(found: list[dict], suffix: str) -> None:
     for name in ("flat", "random"):
-        factors = [found[f"{name}{suffix} factors"] for found in two]
-        assert torch.equal(*factors)
+        factors = [of_process[f"{name}{suffix} factors"] for of_process in found]
+        assert all(torch.equal(factors[0], other) for other in factors[1:])
         assert factors[0].max() - factors[0].min() > 1e-3
+
+
+def test_bytes_that_a_soup_moves(found: list[dict]) -> None:
+    """Per step: counts and losses, the loss for the log; where measured, sums of K x K pairs."""
+    k, double = 3, 8
+    steps, epochs, of_train, of_valid = 12, 2, 6, 2
+    counts_and_losses = 2 * k * double
+    sums = (2 * k * k + 2 * k) * double
+    sizes = found[0]["flat bytes"].tolist()
+    assert sizes.count(counts_and_losses) == sizes.count(sums) == steps
+    others = [size for size in sizes if size not in (counts_and_losses, sums)]
+    # ESPnet's handshake before every batch and after the last, and the weight of its averages.
+    of_espnet = epochs * (of_train + 1 + of_valid + 1 + of_train + of_valid)
+    assert others == [double] * (of_espnet + steps)
 
 
 def write_data(directory: Path, n: int) -> None:
