@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from espnet_objsoup.gradients.layers import Layer
-from espnet_objsoup.gradients.products import Products, TaskRows, concatenate
+from espnet_objsoup.gradients.products import Products, concatenate
 from espnet_objsoup.gradients.reference import reference_statistic
 from espnet_objsoup.gradients.rules import Block, Factors, Rows, mixes_utterances
 from espnet_objsoup.gradients.statistic import GramianStatistic, common_counts
@@ -179,8 +179,7 @@ class GroupedEngine(GradientEngine):
             MeasureError: if the modules' calls were not recorded, or cannot be told apart by
                 utterance.
         """
-        tasks = {task: TaskRows.of(index) for task, index in batch.index.items()}
-        tasks = {task: rows for task, rows in tasks.items() if len(rows.utterances) > 0}
+        tasks = {task: index for task, index in batch.index.items() if bool((index >= 0).any())}
         device = next(iter(batch.losses.values())).device
         sums = {i: Products(tasks, self.n_objectives, device) for i in layers}
         calls, boundaries = self.recorder.take()

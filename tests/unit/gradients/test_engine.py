@@ -92,12 +92,12 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
 
 
-@pytest.fixture(params=["by_utterance", "by_frames", "in_chunks"])
+@pytest.fixture(params=["one_by_one", "by_frames", "in_chunks"])
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All ways in which products are formed."""
-    cost = {"by_utterance": 0.0, "by_frames": 1e9, "in_chunks": 0.0}[request.param]
-    monkeypatch.setattr(products, "_COST_OF_A_NUMBER", cost)
-    if request.param == "in_chunks":
+    """All ways in which products are formed; the last two are a GPU's."""
+    if request.param != "one_by_one":
+        way = getattr(products.Products, f"_add_{request.param}")
+        monkeypatch.setattr(products.Products, "_add_one_by_one", way)
         monkeypatch.setattr(products, "_CHUNK", 5000)
     return request.param
 
