@@ -166,10 +166,15 @@ def wanted(arm: Arm, size: str, k: int, args: argparse.Namespace) -> bool:
 
 
 def count(bench: Bench, arm: Arm) -> dict[str, Any]:
-    """Operations and memory; these steps warm up, too."""
-    flops = operations(lambda: bench.measure(arm)) / arm.steps
-    peak = peak_bytes(lambda: bench.measure(arm), bench.device)
-    return {"operations": flops, "bytes": bench.held_bytes(arm) + peak}
+    """Operations and memory of a step, which warms up, too."""
+    flops = 0
+
+    def step() -> None:
+        nonlocal flops
+        flops = operations(lambda: bench.measure(arm))
+
+    peak = peak_bytes(step, bench.device)
+    return {"operations": flops / arm.steps, "bytes": bench.held_bytes(arm) + peak}
 
 
 def summary(

@@ -63,6 +63,7 @@ class _OwnBackward(AbsTrainer):
     def objective(
         cls, context: EpochContext, output: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """ESPnet's scalar."""
         context.output = output
         return super().objective(context, output, batch)
 
@@ -72,6 +73,7 @@ class JacobianTrainer(_OwnBackward):
 
     @classmethod
     def forward(cls, context: EpochContext, batch: dict[str, Any]) -> dict[str, Any]:
+        """Keep what every encoder pass returns."""
         passes: list[Tensor] = []
         encoder = context.module.encoder
         handle = encoder.register_forward_hook(lambda _, inputs, output: passes.append(output[0]))
@@ -83,9 +85,15 @@ class JacobianTrainer(_OwnBackward):
 
     @classmethod
     def backward(cls, context: EpochContext, loss: Tensor) -> None:
+        """Jacobian of the shared part by rows, aggregated; heads get their own gradients."""
         losses = [x for x in context.output["losses"].values() if x.requires_grad]
         shared = context.module.shared_parameters()
-        mtl_backward(losses, features=context.output["passes"], shared_params=shared)
+        mtl_backward(
+            losses,
+            features=context.output["passes"],
+            shared_params=shared,
+            retain_graph=True,  # objectives of a task share their head's graph
+        )
         jac_to_grad([p for p in shared if getattr(p, "jac", None) is not None], MGDA())
 
 
@@ -111,6 +119,7 @@ class AutogramTrainer(_OwnBackward):
 
     @classmethod
     def backward(cls, context: EpochContext, loss: Tensor) -> None:
+        """Sums of the Gramian of utterances by objective; its weights in one backward pass."""
         output = context.output
         losses = torch.stack(list(output["utterance_losses"].values()))
         of_utterances = cls.engine.compute_gramian(losses)  # (tasks * B, tasks * B)
@@ -128,6 +137,7 @@ class PerObjectiveTrainer(_OwnBackward):
 
     @classmethod
     def forward(cls, context: EpochContext, batch: dict[str, Any]) -> dict[str, Any]:
+        """All passes; heads accumulate, the shared part's gradients are taken away."""
         model = context.module
         shared = model.shared_parameters()
         rows, output = [], {}
@@ -139,6 +149,7 @@ class PerObjectiveTrainer(_OwnBackward):
 
     @classmethod
     def backward(cls, context: EpochContext, loss: Tensor) -> None:
+        """Put the direction where gradients are expected."""
         jacobian = context.output["jacobian"]
         direction = MGDAWeighting()(jacobian @ jacobian.T) @ jacobian
         shared = context.module.shared_parameters()
@@ -251,9 +262,11 @@ class Batches:
         self.times: list[tuple[float, float]] = []
 
     def __len__(self) -> int:
+        """Steps of the epoch."""
         return self.n
 
     def __iter__(self) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        """Batches, timed from being handed out until the next one is wanted."""
         for _ in range(self.n):
             names, tensors = self.batch
             self.wait()
@@ -285,6 +298,7 @@ class Bench:
     _states: dict[str, tuple[Any, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        """Build the model and the batch."""
         self._directory = tempfile.TemporaryDirectory()
         self.args = task_arguments(
             Path(self._directory.name), self.size, self.n_objectives, self.ssl
