@@ -23,7 +23,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions, autocast_args
 from torch import Tensor, nn
 from torch.amp import GradScaler, autocast
 
-from espnet_objsoup.train.options import check_espnet_options
+from espnet_objsoup.train.options import TrainerConfError, check_espnet_options
 from espnet_objsoup.train.progress import Progress
 from espnet_objsoup.train.state import StateCarrier
 
@@ -85,15 +85,14 @@ class AbsTrainer(Trainer):
         """Refuse what cannot be honoured, then run ESPnet's loop over epochs.
 
         Raises:
-            TrainerConfError: for an unsupported option.
-            NotImplementedError: for several GPUs in one process.
+            TrainerConfError: for an unsupported option, or several GPUs in one process.
         """
         check_espnet_options(trainer_options)
         distributed_option = kwargs["distributed_option"]
         if distributed_option.ngpu > 1 and not distributed_option.distributed:
-            raise NotImplementedError(
-                f"ngpu is {distributed_option.ngpu} in one process (DataParallel); expected one "
-                "process per GPU: add --multiprocessing_distributed true"
+            raise TrainerConfError(
+                f"ngpu: expected one process per GPU, found {distributed_option.ngpu} GPUs in one "
+                "process (DataParallel); add --multiprocessing_distributed true"
             )
         super().run(model=model, trainer_options=trainer_options, **kwargs)
 
@@ -190,16 +189,16 @@ class AbsTrainer(Trainer):
             A dict with `loss`, `stats` and `weight`, whichever form the model returns them in.
 
         Raises:
-            NotImplementedError: if the model chooses an optimiser by `optim_idx`.
+            TrainerConfError: if the model chooses an optimiser by `optim_idx`.
         """
         output = context.model(**batch)
         if not isinstance(output, dict):
             loss, stats, weight = output
             output = {"loss": loss, "stats": stats, "weight": weight}
         if output.get("optim_idx") is not None:
-            raise NotImplementedError(
-                "optim_idx: models that choose an optimiser per batch (GANs) are not supported; "
-                "use ESPnet's own trainer (trainer: default)"
+            raise TrainerConfError(
+                "trainer: expected a model with one update per batch, found one that chooses an "
+                "optimiser by optim_idx (a GAN); use ESPnet's own trainer (trainer: default)"
             )
         return output
 

@@ -89,6 +89,13 @@ def build_language_iter_factory(
         multiple=args.accum_grad,
     )
     logging.info("%s\n%s", sampler, sampler.summary())
+    lonely = [lang for lang, rows in sampler.by_language.items() if len(rows) < 2]
+    if lonely:
+        logging.warning(
+            "%s: only one utterance; it meets itself in its batch, so that nothing can be learnt "
+            "about the gradient of its objectives. Add data, or leave the language out",
+            ", ".join(lonely),
+        )
     return LanguageIterFactory(
         expected_counts=_expected_counts(sampler, paths, objectives),
         dataset=dataset,

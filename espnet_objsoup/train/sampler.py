@@ -131,8 +131,8 @@ class LanguageSampler(AbsSampler):
             accumulation is cut short at the end of an epoch.
 
     Raises:
-        SamplerError: if there is no utterance, an utterance without a language, or a limit that is
-            too small.
+        SamplerError: if there is no utterance, an utterance without a language, or a limit in which
+            not even two utterances of a language find room.
     """
 
     def __init__(
@@ -155,9 +155,12 @@ class LanguageSampler(AbsSampler):
         self.lengths = np.array([lengths[key] for key in self.keys], dtype=np.int64)
         self.by_language = _group(self.keys, languages)
         self.epoch_sizes = self._epoch_sizes()
+        self._check_bins()
         trials = max(len(self._cut(self._streams(seed), limit)) for seed in _TRIAL_SEEDS)
         # One more than was needed in the trials: the number must hold for every epoch.
         self.n_batches = math.ceil((trials + 1) / multiple) * multiple
+        # With very little data batches are used twice, so that this differs from `epoch_sizes`.
+        self._used = self._count_used()
 
     def _check(self, lengths: Mapping[str, int], languages: Mapping[str, str]) -> None:
         missing = [key for key in self.keys if key not in languages]
@@ -172,6 +175,18 @@ class LanguageSampler(AbsSampler):
                 f"batch_size: expected at least {smallest}, {UTTERANCES_PER_LANGUAGE} utterances "
                 f"of a language on each of {self.world_size} processes, found "
                 f"{self.limit.utterances}"
+            )
+
+    def _check_bins(self) -> None:
+        """Refuse a limit that the utterances of a usual length cannot keep to."""
+        if self.limit.bins is None:
+            return
+        median = int(np.median(self.lengths))
+        if self._unit_size * median > self.limit.bins:
+            raise SamplerError(
+                f"batch_bins: expected at least {self._unit_size * median}, room for "
+                f"{self._unit_size} utterances of the median length {median}, found "
+                f"{self.limit.bins}"
             )
 
     @property
@@ -190,6 +205,17 @@ class LanguageSampler(AbsSampler):
             whole = wanted // self._unit_size * self._unit_size
             sizes[lang] = max(len(rows), whole, self._unit_size)
         return sizes
+
+    def _count_used(self) -> dict[str, float]:
+        """Utterances of every language in an epoch, as it is in the end."""
+        used = dict.fromkeys(self.by_language, 0.0)
+        language = np.empty(len(self.keys), dtype=object)
+        for lang, rows in self.by_language.items():
+            language[rows] = lang
+        for batch in self.global_batches(_TRIAL_SEEDS[0]):
+            for unit in batch:
+                used[language[unit[0]]] += len(unit)
+        return used
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -330,14 +356,14 @@ class LanguageSampler(AbsSampler):
         expected = 0.0
         for lang, rows in self.by_language.items():
             share = sum(key in chosen for key in self.keys[rows]) / len(rows)
-            expected += share * self.epoch_sizes[lang]
+            expected += share * self._used[lang]
         return expected / self.n_batches
 
     def summary(self) -> str:
         """A table for the log: what an epoch holds."""
         lines = [
             f"  {lang}: {len(rows)} utterances, {self.epoch_sizes[lang] / len(rows):.2f} times an "
-            f"epoch, {self.epoch_sizes[lang] / self.n_batches:.1f} per batch"
+            f"epoch, {self._used[lang] / self.n_batches:.1f} per batch"
             for lang, rows in self.by_language.items()
         ]
         return f"{self.n_batches} batches an epoch, all processes together:\n" + "\n".join(lines)

@@ -47,7 +47,7 @@ def language(key: str) -> str:
     world_size=st.integers(1, 4),
     temperature=st.sampled_from([1.0, 2.0, 5.0]),
     languages_per_batch=st.sampled_from([None, 1, 2]),
-    bins=st.integers(500_000, 4_000_000),
+    bins=st.integers(1_000_000, 4_000_000),
     multiple=st.integers(1, 3),
     seed=st.integers(0, 10_000),
 )
@@ -168,6 +168,14 @@ def test_expected_counts_are_what_batches_hold_on_average() -> None:
     assert sampler.per_batch(members) == pytest.approx(np.mean(found), rel=0.03)
 
 
+def test_expected_counts_of_very_little_data() -> None:
+    """Four batches of three utterances: some are used more than once."""
+    sampler = make_sampler({"en": 3}, multiple=4)
+    assert len(sampler) == 4
+    held = [len(batch) for batch in sampler.generate(5)]
+    assert sampler.per_batch(list(sampler.keys)) == pytest.approx(np.mean(held))
+
+
 def test_tiny_languages_are_repeated_within_a_batch_only_for_want_of_utterances() -> None:
     sampler = make_sampler({"en": 50, "zh": 1}, world_size=2, rank=1)
     batches = sampler.generate(0)
@@ -198,5 +206,7 @@ def test_unusable_data_is_refused() -> None:
     del languages["en-00001"]
     with pytest.raises(SamplerError, match=r"utt2lang.*1, such as en-00001"):
         LanguageSampler(lengths, languages, BatchLimit(bins=1))
+    with pytest.raises(SamplerError, match=r"batch_bins: expected at least .* median length"):
+        make_sampler(SIZES, limit=BatchLimit(bins=60_000))
     with pytest.raises(SamplerError, match=r"batch_size: expected at least 8"):
         make_sampler(SIZES, limit=BatchLimit(utterances=6), world_size=4)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.trainer import Trainer
 
 from espnet_objsoup.train.abs_trainer import AbsTrainer
@@ -151,6 +152,25 @@ def test_options_that_cannot_be_honoured_are_refused(
 ) -> None:
     with pytest.raises(TrainerConfError, match=message):
         run(AbsTrainer, tmp_path, **changes)
+
+
+class ChoosesOptimiser(ToyModel):
+    """As a GAN does."""
+
+    def forward(self, **batch: object) -> dict:
+        return {**super().forward(**batch), "optim_idx": 0}
+
+
+def test_models_that_choose_an_optimiser_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainerConfError, match="chooses an optimiser by optim_idx"):
+        run(AbsTrainer, tmp_path, ChoosesOptimiser())
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path: Path) -> None:
+    option = DistributedOption(ngpu=2)
+    option.init_options()
+    with pytest.raises(TrainerConfError, match="found 2 GPUs in one process"):
+        run(AbsTrainer, tmp_path, distributed_option=option)
 
 
 def test_log_has_objectives_speed_and_time_to_go(
