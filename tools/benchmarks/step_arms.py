@@ -189,7 +189,7 @@ def arms(size: Size) -> list[Arm]:
     """All arms, the cheapest first."""
     third = size.top_third
     interval = SoupConf().weights_interval
-    return [
+    found = [
         Arm("plain", Trainer, "ESPnet's own trainer"),
         Arm(
             "no refresh", ObjSoupTrainer, "objsoup, a step that measures nothing",
@@ -236,6 +236,8 @@ def arms(size: Size) -> list[Arm]:
              "layers": {"policy": "all"}}, slow=True,
         ),
     ]  # fmt: skip
+    same = [f"{name}, third" for name in ("default", "refresh")] if third == 2 else []
+    return [arm for arm in found if arm.name not in same]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cost of a step against the number of objectives."""
+"""Cost of a step against the number of objectives, from files of step.py.
 
+tools/venv/bin/python tools/benchmarks/step_plot.py cost.svg fast.json slow.json
+"""
+
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,3 +76,15 @@ def cost_against_objectives(
         figure.savefig(temporary, format="svg", transparent=True, metadata={"Date": None})
         temporary.rename(path)
         pyplot.close(figure)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw what several runs found."""
+    results = [row for name in argv[1:] for row in json.loads(Path(name).read_text())["results"]]
+    plain_once = [row for row in results if row["arm"] != "plain" and row["size"] == "small"]
+    cost_against_objectives(plain_once, Path(argv[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -36,15 +36,13 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "cotangent passes": [(torch.autograd, "grad")],
     "rule: depthwise convolution": [(rules, "_depthwise")],
     "rules: norms, biases, views": [(engine, "_blocks")],
-    "products of frames": [(products.Products, "_add_by_frames")],
-    "blocks per utterance": [(products.Products, "_add_by_utterance")],
-    "small parameters": [(products.Products, "_add_written_out")],
-    "selecting rows": [(products.Products, "_valid")],
-    "sums S S^T": [(products.Products, "_add_sums")],
-    "own products, scattering": [
-        (products.Products, "_add_own"),
-        (products.Products, "_add_own_of_chunk"),
+    "gradients of matrices, own products": [
+        (products.Products, "_add_one_by_one"),
+        (products.Products, "_add_by_frames"),
+        (products.Products, "_add_in_chunks"),
     ],
+    "small parameters": [(products.Products, "add_rows")],
+    "sums S S^T": [(products.Products, "_add_sums")],
     "rest of measuring": [(engine.GroupedEngine, "measure")],
     "backward pass": [(torch.Tensor, "backward")],
 }
