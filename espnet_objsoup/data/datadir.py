@@ -9,7 +9,8 @@ A directory holds one file per column, all with the same keys in bytewise order:
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ __all__ = [
 
 REQUIRED = ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt", "utt2spk")
 OPTIONAL = ("segments", "utt2num_samples", "utt2speed")
+_FILES = (*REQUIRED, *OPTIONAL, "spk2utt")
 
 
 @dataclass
@@ -185,40 +187,75 @@ def fix(directory: Path) -> tuple[DataDir, dict[str, int]]:
 def write(data: DataDir, directory: Path) -> None:
     """Write a data directory, whole or not at all.
 
-    Audio that already lies in `directory`/audio stays; every other file is replaced.
+    Its files are replaced; whatever else lies there, such as `audio/`, stays. After an error or
+    Ctrl-C the old files are back. A process that is killed while files change places (a few
+    renames) leaves no `wav.scp`, so that old and new files are never taken for one directory.
 
     Raises:
-        DataDirError: if the columns do not fit together.
+        DataDirError: if the columns do not fit together, or a folder lies where a file belongs.
         OSError: if a file cannot be written; the directory is then as it was.
     """
     missing = [name for name in REQUIRED if name not in data.columns]
     problems = [f"{directory / name}: no such column to write" for name in missing]
     problems = problems or inconsistencies(data.columns, directory)
     problems = problems or unwritable(data.columns, directory)
+    problems = problems or [
+        f"{directory / name}: expected a file or nothing, found a folder; move it away (nothing "
+        "was written)"
+        for name in _FILES
+        if (directory / name).is_dir()
+    ]
     if problems:
         raise DataDirError(listing(problems))
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    # Inside the directory: a symbolic link or a mount point may lead to another file system.
+    real = directory.resolve()
+    existed = real.exists()
+    new, old = real / ".new", real / ".old"
     try:
+        with _naming(directory):
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
         for name, column in data.columns.items():
-            write_table(column, temporary / name)
-        write_table(speakers(data), temporary / "spk2utt")
-        directory.mkdir(parents=True, exist_ok=True)
-        _move(temporary, directory)
+            write_table(column, new / name)
+        write_table(speakers(data), new / "spk2utt")
+        with _naming(directory):
+            _exchange(real, new, old)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if not existed:
+            with suppress(OSError):  # it holds the new files, or was never made
+                real.rmdir()
 
 
-def _move(temporary: Path, directory: Path) -> None:
-    # Without wav.scp nothing is readable: old and new files are never taken for one directory.
-    (directory / "wav.scp").unlink(missing_ok=True)
-    for name in (*REQUIRED, *OPTIONAL, "spk2utt"):
-        # A file of an earlier run that is not written again would contradict the new ones.
-        if not (temporary / name).exists():
-            (directory / name).unlink(missing_ok=True)
-    for path in sorted(temporary.iterdir(), key=lambda p: p.name == "wav.scp"):
-        os.replace(path, directory / path.name)
+@contextmanager
+def _naming(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        reason = f"{err.strerror or err}; the directory is as it was, run again when this is mended"
+        raise OSError(err.errno, reason, str(directory)) from err
+
+
+def _exchange(directory: Path, new: Path, old: Path) -> None:
+    """Move the files of `directory` to `old` and those of `new` to `directory`, or none."""
+    added = {path.name for path in new.iterdir()}
+    try:
+        # `wav.scp` goes first and comes last: without it nothing is readable.
+        for name in _FILES:
+            if os.path.lexists(directory / name):
+                os.replace(directory / name, old / name)
+        for name in reversed(_FILES):
+            if name in added:
+                os.replace(new / name, directory / name)
+    except BaseException:
+        for name in reversed(_FILES):
+            if name in added and not (new / name).exists():
+                (directory / name).unlink()
+            if os.path.lexists(old / name):
+                os.replace(old / name, directory / name)
+        raise
 
 
 def speakers(data: DataDir) -> dict[str, str]:

@@ -2,6 +2,9 @@
 import builtins
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,23 +178,117 @@ def test_full_disk_leaves_the_old_directory(
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
 
 
-def test_interrupted_exchange_is_not_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    datadir.write(make_data(), tmp_path / "d")
-    real_replace = os.replace
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in directory.iterdir() if p.is_file()}
 
-    def replace(source, target):
-        if Path(target) == tmp_path / "d" / "utt2lang":
-            raise KeyboardInterrupt
-        real_replace(source, target)
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("Ctrl-C"), OSError(errno.EIO, "disk")])
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        *[(name, "d") for name in (*datadir.REQUIRED, "utt2speed", "spk2utt")],
+        *[(name, ".new") for name in (*datadir.REQUIRED, "utt2num_samples", "spk2utt")],
+    ],
+)
+def test_interrupted_exchange_leaves_the_old_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str, error: BaseException
+) -> None:
+    target, data, changed = tmp_path / "d", make_data(), make_data()
+    data.columns["utt2speed"] = dict.fromkeys(data.utterances, "1.1")
+    changed.columns["utt2num_samples"] = dict.fromkeys(changed.utterances, "9")
+    datadir.write(data, target)
+    (target / "audio").mkdir()
+    before = files_of(target)
+    real_replace, raised = os.replace, []
+
+    def replace(source, destination):
+        if (Path(source).parent.name, Path(source).name) == (where, name) and not raised:
+            raised.append(source)
+            raise error
+        real_replace(source, destination)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt):
-        datadir.write(make_data(), tmp_path / "d")
+    message = {OSError: r"disk; the directory is as it was, run again .*d'"}.get(type(error), "C")
+    with pytest.raises(type(error), match=message):
+        datadir.write(changed, target)
     monkeypatch.undo()
+    assert files_of(target) == before
+    assert datadir.read(target).columns == data.columns
+    assert [p.name for p in target.iterdir() if p.is_dir()] == ["audio"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from espnet_objsoup.data import datadir
+real_replace = os.replace
+def replace(source, target):
+    if Path(target) == Path(sys.argv[1]).resolve() / "utt2lang":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_replace(source, target)
+data = datadir.read(Path(sys.argv[1]))
+os.replace = replace
+datadir.write(data, Path(sys.argv[1]))
+"""
+
+
+def test_killed_exchange_is_not_readable(tmp_path: Path) -> None:
+    target = tmp_path / "d"
+    datadir.write(make_data(), target)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
     with pytest.raises(DataDirError, match=r"wav.scp: not found"):
-        datadir.read(tmp_path / "d")
+        datadir.read(target)
+    datadir.write(make_data(), target)
+    assert datadir.read(target).columns == make_data().columns
+    assert not [p.name for p in target.iterdir() if p.is_dir()]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with old files", "dangling"])
+def test_link_to_another_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    other = tmp_path / "other"
+    if there:
+        datadir.write(make_data(), other / "d")
+    (tmp_path / "link").symlink_to(other / "d")
+    real_replace = os.replace
+
+    def replace(source, destination):
+        if (other in Path(source).resolve().parents) != (
+            other in Path(destination).resolve().parents
+        ):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real_replace(source, destination)
+
+    monkeypatch.setattr(os, "replace", replace)
+    changed = make_data()
+    changed.columns["text"]["en-c-u3"] = "other"
+    datadir.write(changed, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert datadir.read(other / "d").columns == changed.columns
+
+
+@pytest.mark.parametrize("name", ["text", "utt2speed"])
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    (tmp_path / "d" / name).unlink(missing_ok=True)
+    (tmp_path / "d" / name).mkdir()
+    before = files_of(tmp_path / "d")
+    with pytest.raises(DataDirError, match=rf"d/{name}: expected a file .* folder; move it away"):
+        datadir.write(make_data(), tmp_path / "d")
+    assert files_of(tmp_path / "d") == before
+    assert (tmp_path / "d" / name).is_dir()
+
+
+def test_failure_leaves_no_new_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datadir, "write_table", fail)
+    with pytest.raises(OSError, match="No space left"):
+        datadir.write(make_data(), tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 def test_combine_keeps_speeds_and_shared_recordings() -> None:
