@@ -2,6 +2,7 @@
 """Which utterances a data directory keeps, and speed-perturbed copies."""
 
 import random
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,19 +184,22 @@ def perturb_speed(data: DataDir, factors: Sequence[float]) -> DataDir:
     change, are left out. Data that have `utt2speed` already are perturbed once more.
 
     Raises:
-        ValueError: for a factor outside 0.5 .. 2 or one given twice, or if none is given.
+        ValueError: for a factor outside 0.5 .. 2 or one given twice (in six digits, as ids name
+            them), or if none is given.
+        DataDirError: if a copy would have the id of another utterance or recording.
     """
     known = all(MIN_SPEED <= factor <= MAX_SPEED for factor in factors)
-    if not factors or len(set(factors)) != len(factors) or not known:
+    if not factors or len({f"{factor:g}" for factor in factors}) != len(factors) or not known:
         raise ValueError(
-            f"factors: expected distinct factors between {MIN_SPEED:g} and {MAX_SPEED:g}, found "
-            f"{list(factors)}"
+            f"factors: expected distinct factors between {MIN_SPEED:g} and {MAX_SPEED:g} (six "
+            f"digits count), found {list(factors)}; correct --factors"
         )
     names = [name for name in data.columns if name not in ("utt2speed", "utt2num_samples")]
     before = data.columns.get("utt2speed", {})
+    prefixes = {factor: "" if factor == 1.0 else f"sp{factor:g}-" for factor in factors}
+    _refuse_shared_ids(data, list(prefixes.values()))
     result = DataDir({name: {} for name in (*names, "utt2speed")})
-    for factor in factors:
-        prefix = "" if factor == 1.0 else f"sp{factor:g}-"
+    for factor, prefix in prefixes.items():
         for name in names:
             column = result.columns[name]
             for key, value in data.columns[name].items():
@@ -204,6 +208,22 @@ def perturb_speed(data: DataDir, factors: Sequence[float]) -> DataDir:
             speed = factor * float(before.get(utterance, 1.0))
             result.columns["utt2speed"][prefix + utterance] = f"{speed:g}"
     return result
+
+
+def _refuse_shared_ids(data: DataDir, prefixes: Sequence[str]) -> None:
+    """Copies of `x` and of an utterance `sp0.9-x` can have one id; one of them would be lost."""
+    problems = []
+    for name, what in (("utt2spk", "utterances"), ("wav.scp", "recordings")):
+        counts = Counter(prefix + key for prefix in prefixes for key in data.columns[name])
+        shared = sorted(key for key, n in counts.items() if n > 1)
+        if shared:
+            problems.append(
+                f"{name}: expected distinct ids of all copies, found {len(shared)} that copies of "
+                f"two {what} would have (such as {shared[0]}); perturb the unperturbed data, or "
+                "rename what begins with sp<factor>-"
+            )
+    if problems:
+        raise DataDirError("\n".join(problems))
 
 
 def _renamed(column: str, value: str, prefix: str) -> str:

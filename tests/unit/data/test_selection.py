@@ -104,7 +104,28 @@ def test_perturbing_again_multiplies_and_forgets_lengths() -> None:
     assert "utt2num_samples" not in twice.columns
 
 
-@pytest.mark.parametrize("factors", [[0.9, 0.9], [0.1], [3.0], [], [float("nan")]])
+@pytest.mark.parametrize(
+    "factors", [[0.9, 0.9], [0.9, 0.9000001], [1.0, 1.0000001], [0.1], [3.0], [], [float("nan")]]
+)
 def test_bad_factors_are_refused(factors: list[float]) -> None:
     with pytest.raises(ValueError, match="distinct factors"):
         perturb_speed(make_data(), factors)
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_copies_that_would_share_an_id_are_refused(segmented: bool) -> None:
+    data = to_data_dir([Utterance(u, "s", "a.wav", "en", "a") for u in ("x", "y", "z")])
+    data.columns = {
+        name: {k.replace("s-y", "sp0.9-s-x"): v for k, v in column.items()}
+        for name, column in data.columns.items()
+    }
+    if segmented:
+        data.columns["segments"] = {"sp0.9-s-x": "r 0 1", "s-x": "r 0 1", "s-z": "sp0.9-r 0 1"}
+        data.columns["wav.scp"] = {"r": "r.wav", "sp0.9-r": "s.wav"}
+    message = r"utt2spk: expected distinct ids .* found 1 that .*such as sp0.9-s-x\); perturb the"
+    if segmented:
+        message += r"(?s:.*)wav.scp: expected distinct ids .*such as sp0.9-r\)"
+    with pytest.raises(DataDirError, match=message):
+        perturb_speed(data, [0.9, 1.0])
+    # Without the copy at speed 1 nothing is shared.
+    assert len(perturb_speed(data, [0.9, 1.1]).utterances) == 6
