@@ -9,17 +9,15 @@ import io
 import os
 import re
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from espnet_objsoup.data.audio_end import what_is_missing
+
 _ARK_ENTRY = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d+)")
-# Programs that write to a pipe cannot know the length and put one of these.
-_STREAMED = {0, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000, 0xFFFFFFFF, 0xFFFFFFFF - 36}
 # libsndfile says so for FLAC streams without a length.
 _UNKNOWN_FRAMES = 2**40
 # Decoders disagree about an MP3 file's delay and padding by up to two MPEG frames.
@@ -131,12 +129,9 @@ def open_audio(location: str, allow_pipes: bool = False) -> soundfile.SoundFile:
     if size == 0:
         raise ValueError("expected audio, found an empty file; replace it")
     with open(location, "rb") as file:
-        missing = _missing_bytes(file, size)
+        missing = what_is_missing(file, size)
     if missing:
-        raise ValueError(
-            f"expected {size + missing} bytes as the header says, found {size}: the file is cut "
-            "off; replace it"
-        )
+        raise ValueError(f"{missing}: the file is cut off; replace it")
     return _decoder(location, "the file")
 
 
@@ -179,6 +174,12 @@ def read_open(
         )
     if len(samples) == 0:
         raise ValueError("expected audio, found no samples; replace it or remove the utterance")
+    if not np.isfinite(samples).all():
+        at = (begin + np.argmin(np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))) / rate
+        raise ValueError(
+            f"expected finite samples, found NaN or infinity at {at:.3f} s; replace it or remove "
+            "the utterance"
+        )
     return samples[:, channel or 0] if samples.ndim > 1 else samples
 
 
@@ -223,39 +224,6 @@ def _decoder(source: str | io.BytesIO, what: str) -> soundfile.SoundFile:
 
 def _reason(err: soundfile.LibsndfileError) -> str:
     return str(err.error_string).strip() or "decoding failed"
-
-
-def _missing_bytes(file: BinaryIO, size: int) -> int:
-    """Bytes that a WAV or SPHERE header promises and the file lacks; libsndfile hides this."""
-    head = file.read(1024)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return max(0, _wav_end(file, size) - size)
-    if head.startswith(b"NIST_1A"):
-        with suppress(KeyError, ValueError):
-            fields = _sphere_fields(head)
-            if "shorten" in fields.get("sample_coding", ""):
-                return 0
-            data = int(fields["sample_count"]) * int(fields["channel_count"])
-            return max(0, int(head.split()[1]) + data * int(fields["sample_n_bytes"]) - size)
-    return 0
-
-
-def _wav_end(file: BinaryIO, size: int) -> int:
-    position = 12
-    while position < size:
-        file.seek(position)
-        chunk = file.read(8)
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"data":
-            return 0 if length in _STREAMED else position + 8 + length
-        position += 8 + length + length % 2
-    return 0
-
-
-def _sphere_fields(head: bytes) -> dict[str, str]:
-    lines = head.decode("latin-1").splitlines()[2:]
-    fields = [line.split(maxsplit=2) for line in lines]
-    return {field[0]: field[2] for field in fields if len(field) == 3}
 
 
 def _run(location: str, allow_pipes: bool) -> bytes:

@@ -157,7 +157,11 @@ def write_shard(shard: Shard) -> list[Result]:
     write = _write_archive if shard.audio_format.archived else _write_files
     results = write(shard, directory / name)
     if not any(result.problem for result in results):
-        content = {**made_of, "results": [[r.location, r.samples] for r in results]}
+        content = {
+            **made_of,
+            "results": [[r.location, r.samples] for r in results],
+            "sizes": {path: os.path.getsize(path) for path in _files(results)},
+        }
         write_bytes(record, json.dumps(content, ensure_ascii=False).encode())
     return results
 
@@ -194,10 +198,10 @@ def _state(source: str) -> list[int] | None:
 
 
 def _recorded(record: Path, made_of: dict[str, Any]) -> list[Result] | None:
-    """Results of a finished shard; None if it is not finished or made of something else."""
+    """Results of a finished shard; None if it is unfinished, damaged or made of something else."""
     try:
         content = json.loads(record.read_bytes())
-        results = content.pop("results")
+        results, sizes = content.pop("results"), content.pop("sizes")
     except (OSError, ValueError, KeyError):
         return None
     if content != made_of:
@@ -206,8 +210,16 @@ def _recorded(record: Path, made_of: dict[str, Any]) -> list[Result] | None:
         Result(job[0], location, samples)
         for job, (location, samples) in zip(made_of["jobs"], results, strict=True)
     ]
-    files = {(ark_entry(r.location) or (r.location,))[0] for r in found}
-    return found if all(map(os.path.exists, files)) else None
+    try:
+        whole = all(os.path.getsize(path) == size for path, size in sizes.items())
+    except OSError:
+        return None
+    return found if whole and sizes.keys() == _files(found) else None
+
+
+def _files(results: Iterable[Result]) -> set[str]:
+    """The files that hold some utterances."""
+    return {(ark_entry(result.location) or (result.location,))[0] for result in results}
 
 
 def _write_files(shard: Shard, folder: Path) -> list[Result]:

@@ -149,6 +149,35 @@ def test_changed_source_is_written_beside_the_old_audio(tmp_path: Path, containe
     assert len(read_audio(third.columns["wav.scp"]["fr-a-u1"])[0]) == 12000
 
 
+@pytest.mark.parametrize("container", AUDIO_FORMATS)
+@pytest.mark.parametrize("damage", ["empty", "cut off", "gone"])
+def test_damaged_audio_is_not_taken_for_finished(
+    tmp_path: Path, container: str, damage: str
+) -> None:
+    data, out = make_data(write_tone(tmp_path / "in.wav", rate=8000)), tmp_path / "out"
+    before = finish(data, out, AudioFormat(16000, container), 1)
+    file = max(path for path in out.glob("audio/**/*") if path.suffix in (".flac", ".wav", ".ark"))
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else -20])
+    after = finish(data, out, AudioFormat(16000, container), 1)
+    assert after.columns["utt2num_samples"] == before.columns["utt2num_samples"]
+    assert {len(read_audio(v)[0]) for v in after.columns["wav.scp"].values()} == {8000}
+
+
+@pytest.mark.parametrize("container", ["flac", "flac.ark"])
+def test_samples_that_are_no_numbers_are_reported(tmp_path: Path, container: str) -> None:
+    samples = tone(1.0, 16000)
+    samples[4000] = np.nan
+    soundfile.write(tmp_path / "in.wav", samples, 16000, subtype="FLOAT")
+    data = make_data(tmp_path / "in.wav")
+    message = r"3 of 3(?s:.*)in.wav: expected finite samples, found NaN or infinity at 0.250 s; rep"
+    with pytest.raises(DataDirError, match=message):
+        format_audio(data, tmp_path / "out", AudioFormat(16000, container), 1)
+    assert len(check_audio(data, 1)) == 3
+
+
 def test_other_format_replaces_the_audio(tmp_path: Path) -> None:
     data = make_data(write_tone(tmp_path / "in.wav", rate=8000))
     first = finish(data, tmp_path / "out", AudioFormat(16000), n_jobs=1)

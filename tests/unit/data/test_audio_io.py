@@ -14,8 +14,9 @@ RATE = 16000
 
 
 def encode(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
-    container = {".sph": "NIST"}.get(path.suffix, path.suffix[1:].upper())
-    soundfile.write(path, samples, rate, format=container)
+    container = {".sph": "NIST", ".opus": "OGG"}.get(path.suffix, path.suffix[1:].upper())
+    subtype = "OPUS" if path.suffix == ".opus" else None
+    soundfile.write(path, samples, rate, format=container, subtype=subtype)
     return path
 
 
@@ -43,11 +44,32 @@ def test_file_is_read_as_mono_float32(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(samples, tone(0.5, RATE), atol=1 / 32768)
 
 
-@pytest.mark.parametrize("suffix", ["flac", "wav", "mp3", "sph"])
-def test_file_cut_in_half_is_noticed(tmp_path: Path, suffix: str) -> None:
-    path = encode(tmp_path / f"a.{suffix}", tone(2.0, RATE))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+FORMATS = "flac wav wavex rf64 w64 aiff au caf sph ogg opus".split()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_whole_file_is_not_taken_for_cut_off(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE)
+    for n in (100, 8001, len(noise)):
+        assert len(read_audio(str(encode(tmp_path / f"a.{suffix}", noise[:n])))[0]) == n
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rest"), [("mp3", 0.5), *((name, part) for name in FORMATS for part in (0.5, 0.99))]
+)
+def test_file_that_is_cut_off_is_noticed(tmp_path: Path, suffix: str, rest: float) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE)
+    path = encode(tmp_path / f"a.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * rest)])
     with pytest.raises(ValueError, match=r"expected .* found .*cut off.*replace it"):
+        read_audio(str(path))
+
+
+def test_ogg_that_ends_between_two_pages_is_noticed(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"OggS")])
+    with pytest.raises(ValueError, match=r"expected the last page of an Ogg .*cut off; replace"):
         read_audio(str(path))
 
 
