@@ -66,7 +66,9 @@ def level_rows(conf: Mapping[str, Any]) -> tuple[LevelRow, ...]:
     given = {name: value for name, value in conf.items() if value is not None}
     if "levels" in given:
         rows = _written_levels(given)
-        defaults = {"weighting": "modo", "penalty": "barrier"}
+        # Not the barrier: from scratch, where every loss falls by itself, it hardly ever acts, and
+        # lower levels then get no direction of their own (docs/soups.md).
+        defaults = {"weighting": "modo", "penalty": "linear"}
     else:
         rows = _levels_of_recipe(given)
         recipe = RECIPES[given.get("recipe", DEFAULT_RECIPE)]

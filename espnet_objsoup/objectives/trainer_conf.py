@@ -45,7 +45,7 @@ class SoupConf:
     penalty: str | None = None
     penalty_conf: Mapping[str, Any] | None = None
     gradient_engine: str = "grouped"
-    weights_interval: int = 2
+    weights_interval: int = 4
     layers: LayersConf = field(default_factory=LayersConf)
     monitor: bool = False
     reset_soup: bool = False

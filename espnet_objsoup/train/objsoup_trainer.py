@@ -42,7 +42,7 @@ class ObjSoupTrainer(AbsTrainer):
         penalty: str | None = None,
         penalty_conf: Mapping[str, Any] | None = None,
         gradient_engine: str = "grouped",
-        weights_interval: int = 2,
+        weights_interval: int = 4,
         layers: Mapping[str, Any] | None = None,
         monitor: bool = False,
         reset_soup: bool = False,

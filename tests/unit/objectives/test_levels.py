@@ -71,8 +71,8 @@ def test_defaults_by_kind_of_soup() -> None:
     own = resolve_levels(
         {"levels": [{"objectives": ["asr/*", "st/*"]}, {"objectives": ["ssl"]}]}, NAMES
     )
-    assert own[1].penalty == "barrier"
-    assert own[1].penalty_conf["beta"] == 0.5
+    assert own[1].penalty == "linear"
+    assert own[1].penalty_conf["init"] == 0.0
 
 
 def test_levels_override_general_settings() -> None:
@@ -169,8 +169,8 @@ def test_wrong_keys_are_named_before_the_data_is_read(conf: dict, message: str) 
             {
                 "levels": [
                     {"objectives": ["asr/*"]},
-                    {"objectives": ["st/*"], "penalty": "linear"},
-                    {"objectives": ["ssl"]},
+                    {"objectives": ["st/*"]},
+                    {"objectives": ["ssl"], "penalty": "barrier"},
                 ]
             },
             NAMES,
