@@ -229,7 +229,8 @@ class SoupRun:
         """The step was taken: scan, refresh, count."""
         if self._pending is not None and self.is_scan and not self._forgone:
             self.selector.add(self._pending)
-        refreshed = self.is_refresh and not self._forgone and self._refresh()
+        losses, counts = self._mean_losses(), self.counts.pending
+        refreshed = self.is_refresh and not self._forgone and self._refresh(losses)
         self.faults.take_step()
         self.counts.end_step()
         self.steps += 1
@@ -237,10 +238,18 @@ class SoupRun:
         self._forget()
         if refreshed:
             self._report = {}
-            values = {"layers": [self.selector.names[i] for i in self.selector.selected]}
+            present = zip(self.objectives, losses.tolist(), counts.tolist(), strict=True)
+            values = {
+                "losses": {name: loss if count else None for name, loss, count in present},
+                "layers": [self.selector.names[i] for i in self.selector.selected],
+            }
             self.log.write("refresh", self.steps, self.soup.epoch, values | self.report())
 
-    def _refresh(self) -> bool:
+    def _mean_losses(self) -> Tensor:
+        """(K,) mean losses of the step's utterances; 0 where an objective is absent."""
+        return self._pending_losses / self.counts.pending.clamp(min=1)
+
+    def _refresh(self, losses: Tensor) -> bool:
         selected = list(self.selector.selected)
         if self.measures and not selected:
             return False  # no layer in conflict: weights stay as they are
@@ -249,9 +258,7 @@ class SoupRun:
             statistic = GramianStatistic.zeros(0, len(self.objectives))
         elif self.is_scan:
             statistic = statistic.select(selected)
-        counts = self.counts.pending
-        losses = self._pending_losses / counts.clamp(min=1)
-        self.soup.refresh(*statistic.total(), losses, counts)
+        self.soup.refresh(*statistic.total(), losses, self.counts.pending)
         return True
 
     def drop_step(self) -> None:

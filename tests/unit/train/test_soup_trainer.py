@@ -125,6 +125,8 @@ def test_weights_move_and_are_logged(tmp_path: Path) -> None:
     torch.testing.assert_close(weights.sum(1), torch.ones(12), rtol=1e-4, atol=1e-4)
     assert (weights[0] - weights[-1]).abs().max() > 0.01
     assert rows[0]["layers"] == ["linear"]
+    assert rows[0]["losses"]["st/fr-en"] is None  # absent from every third batch
+    assert rows[1]["losses"]["st/fr-en"] > 0
     assert rows[-1]["soup_grad_norm/asr/de"] > 0
 
 
