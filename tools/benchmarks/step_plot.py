@@ -69,7 +69,8 @@ def cost_against_objectives(
         axes.minorticks_off()
         axes.set_xticks(sorted({row["objectives"] for row in results}))
         axes.set_xlabel("objectives K")
-        axes.set_ylabel("time of a step / plain step")
+        what = "operations" if value == "operations_ratio" else "time"
+        axes.set_ylabel(f"{what} of a step / plain step")
         axes.grid(alpha=0.25)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
         temporary = path.with_name(f"{path.name}.tmp")
