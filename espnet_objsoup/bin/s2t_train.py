@@ -3,23 +3,24 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from espnet_objsoup.bin.cli import print_error
-from espnet_objsoup.bin.train import is_users
+from espnet_objsoup.bin.espnet_task import run_task
+
+if TYPE_CHECKING:
+    from espnet_objsoup.tasks.stock import SoupS2TTask
+
+
+def _task() -> type["SoupS2TTask"]:
+    from espnet_objsoup.tasks.stock import SoupS2TTask
+
+    return SoupS2TTask
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
     """Run ESPnet's S2T task; returns the exit status."""
-    try:
-        from espnet_objsoup.tasks.stock import SoupS2TTask
-
-        SoupS2TTask.main(cmd=None if cmd is None else list(cmd))
-    except (ValueError, OSError) as err:
-        if not is_users(err):
-            raise
-        print_error(err)
-        return 1
-    return 0
+    words = sys.argv[1:] if cmd is None else cmd
+    return run_task("s2t_train", _task, lambda: words)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,21 @@ Besides ESPnet's options it takes four that stand for many of them:
 import argparse
 import itertools
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espnet_objsoup.bin.check_config import read_yaml
-from espnet_objsoup.bin.cli import print_error
+from espnet_objsoup.bin.espnet_task import run_task
 from espnet_objsoup.bin.input_checks import (
     check_sample_rate,
     check_statistics,
     model_sample_rate,
 )
 from espnet_objsoup.data.audio_io import espnet_type
+
+if TYPE_CHECKING:
+    from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
 # The type of `speech` depends on what wav.scp holds.
 INPUTS = (
@@ -31,19 +33,22 @@ INPUTS = (
     ("utt2lang", "lang", "text"),
     ("utt2tgt", "tgt_lang", "text"),
 )
-# Where a ValueError or OSError is a check of what the user gave: our package, and the place where
-# ESPnet looks up the names of encoders, optimisers and so on.
-CHECKS = (str(Path(__file__).resolve().parents[1]), "espnet2/train/class_choices.py")
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Parser of the four options; everything else is ESPnet's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--train_dir", type=Path)
-    parser.add_argument("--valid_dir", type=Path)
-    parser.add_argument("--stats_dir", type=Path)
-    parser.add_argument("--token_dir", type=Path)
+    add_directories(parser)
     return parser
+
+
+def add_directories(parser: argparse.ArgumentParser) -> None:
+    """Add the options that stand for many of ESPnet's."""
+    group = parser.add_argument_group("Directories that stand for many options")
+    group.add_argument("--train_dir", type=Path, help="data directory of stage 4 to train with")
+    group.add_argument("--valid_dir", type=Path, help="data directory of stage 4 to validate with")
+    group.add_argument("--stats_dir", type=Path, help="statistics of stage 10 (collect_stats)")
+    group.add_argument("--token_dir", type=Path, help="token list of stage 5 (make_token_list)")
 
 
 def expand(argv: Sequence[str]) -> list[str]:
@@ -120,36 +125,16 @@ def _require(path: Path, meaning: str) -> None:
         raise FileNotFoundError(f"{path}: not found; expected {meaning}")
 
 
-def is_users(err: Exception) -> bool:
-    """Whether an error says what the user gave wrong; any other needs its traceback.
+def _task() -> type["ObjSoupTask"]:
+    from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
-    ESPnet and PyTorch raise ValueError for both; the line that raised decides. A check is a `raise`
-    in our package (or ESPnet's look-up of names), or a file that our package could not open.
-    """
-    frames = traceback.extract_tb(err.__traceback__)
-    frames = [frame for frame in frames if "pathlib" not in frame.filename]
-    if not frames or not any(place in frames[-1].filename for place in CHECKS):
-        return False
-    raised = (frames[-1].line or "").startswith("raise")
-    return isinstance(err, OSError) or (isinstance(err, ValueError) and raised)
+    return ObjSoupTask
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ObjSoupTask; returns the exit status."""
-    try:
-        command = expand(sys.argv[1:] if argv is None else argv)
-        from espnet_objsoup.tasks.objsoup import ObjSoupTask
-
-        parser = ObjSoupTask.get_parser()
-        # ESPnet's usage is some two hundred lines before the one that matters.
-        parser.usage = "python -m espnet_objsoup.bin.train [--option value] ... (--help lists all)"
-        ObjSoupTask.main(args=parser.parse_args(command))
-    except (ValueError, OSError) as err:
-        if not is_users(err):
-            raise
-        print_error(err)
-        return 1
-    return 0
+    words = sys.argv[1:] if argv is None else argv
+    return run_task("train", _task, lambda: expand(words), add_directories)
 
 
 if __name__ == "__main__":

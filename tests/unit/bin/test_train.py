@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from espnet_objsoup.bin import train
+from espnet_objsoup.bin import espnet_task, train
 from espnet_objsoup.bin.train import expand
 
 
@@ -119,20 +122,22 @@ def raised(code: str, filename: Path) -> Exception:
     raise AssertionError("no error")
 
 
-def test_only_checks_are_the_users_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_checks_are_the_users_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "package"
     package.mkdir()
-    monkeypatch.setattr(train, "CHECKS", (str(package),))
+    monkeypatch.setattr(espnet_task, "CHECKS", (str(package),))
     check = "raise ValueError('expected a, found b')\n"
-    assert train.is_users(raised(check, package / "check.py"))
-    assert not train.is_users(raised(check, tmp_path / "library.py"))
-    assert not train.is_users(raised("int('x')\n", package / "defect.py"))
-    assert not train.is_users(raised("{}['x']\n", package / "defect.py"))
-    assert train.is_users(raised("open('/no/where')\n", package / "missing.py"))
+    assert espnet_task.is_users(raised(check, package / "check.py"))
+    assert not espnet_task.is_users(raised(check, tmp_path / "library.py"))
+    assert not espnet_task.is_users(raised("int('x')\n", package / "defect.py"))
+    assert not espnet_task.is_users(raised("{}['x']\n", package / "defect.py"))
+    assert espnet_task.is_users(raised("open('/no/where')\n", package / "missing.py"))
+    missing = "raise NotImplementedError('expected a, found b; use c')\n"
+    assert espnet_task.is_users(raised(missing, package / "refusal.py"))
+    assert not espnet_task.is_users(raised(missing, tmp_path / "library.py"))
+    assert not espnet_task.is_users(raised("raise NotImplementedError\n", package / "abstract.py"))
     path = "import pathlib; pathlib.Path('/no/where').read_text()\n"
-    assert train.is_users(raised(path, package / "missing_path.py"))
+    assert espnet_task.is_users(raised(path, package / "missing_path.py"))
 
 
 RUNS = """
@@ -146,6 +151,10 @@ for words in (
     ["--config", "TRAINER"],
     ["--config", "KEY"],
     ["--config", "TRAINER_KEY"],
+    ["--encoder", "conformer", "--encoder_conf", "nosuch=1"],
+    ["--config", "CTC_KEY"],
+    ["--ngpu", "1"],
+    ["--help"],
 ):
     print("====", " ".join(words), file=sys.stderr, flush=True)
     words = [f"{sys.argv[1]}/{w}.yaml" if w.isupper() else w for w in words]
@@ -159,6 +168,7 @@ for words in (
 
 def test_names_and_keys_that_do_not_exist(recipe: Path) -> None:
     for name, text in {
+        "CTC_KEY": "ctc_conf: {nosuch: 1}\n",
         "ENCODER": "encoder: nonesuch\n",
         "TRAINER": "trainer: nonesuch\n",
         "KEY": "encodre: conformer\n",
@@ -176,9 +186,10 @@ def test_names_and_keys_that_do_not_exist(recipe: Path) -> None:
          "--train_shape_file", f"{recipe}/stats/train/speech_shape",
          "--valid_shape_file", f"{recipe}/stats/valid/speech_shape"],
         capture_output=True, text=True, check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     parts = finished.stderr.split("====")[1:]
-    assert len(parts) == 6, finished.stderr[-3000:]
+    assert len(parts) == 10, finished.stderr[-3000:]
     expected = (
         (2, "--encoder: invalid choice: 'nonesuch'"),
         (2, "--trainer: invalid choice: 'nonesuch'"),
@@ -186,9 +197,72 @@ def test_names_and_keys_that_do_not_exist(recipe: Path) -> None:
         (1, "error: trainer: expected "),
         (2, "encodre"),
         (1, "recipee"),
+        (
+            1,
+            "error: encoder_conf: unknown key nosuch for encoder: conformer; known keys: ",
+        ),
+        (1, "error: ctc_conf: unknown key nosuch for ctc: ctc; known keys: dropout_rate"),
+        (1, "error: ngpu: expected a GPU that PyTorch can use, found none for --ngpu 1; use"),
     )
+    for name in ("train_dir", "valid_dir", "stats_dir", "token_dir"):
+        assert f"  --{name} " in finished.stdout
+    assert "status 0\n" in parts.pop()
     for part, (status, message) in zip(parts, expected, strict=True):
         assert message in part
         assert f"status {status}\n" in part
         assert "Traceback" not in part
         assert sum("error" in line for line in part.splitlines()) == 1, part
+
+
+class Choice:
+    name = "encoder"
+
+    @staticmethod
+    def get_class(name: str) -> type:
+        return {"good": Good, "heir": Heir}[name]
+
+
+class Good:
+    def __init__(self, size: int, width: int = 1) -> None:
+        if width == 2:
+            Good(1, depth=1)  # a defect of the class itself
+
+
+class Heir(Good):
+    pass
+
+
+class Task:
+    class_choices_list = (Choice,)
+
+
+@pytest.mark.parametrize(
+    ("name", "conf", "users"),
+    [
+        ("good", {"nosuch": 1}, True),
+        ("heir", {"nosuch": 1}, True),
+        ("good", {"width": 2}, False),
+        ("good", {"size": 1}, False),
+    ],
+)
+def test_only_keys_of_the_configuration_are_unknown(name: str, conf: dict, users: bool) -> None:
+    args = argparse.Namespace(encoder=name, encoder_conf=conf, optim="adam", optim_conf={})
+    with pytest.raises(TypeError) as error:
+        Choice.get_class(name)(1, **conf)
+    message = espnet_task.unknown_key(error.value, Task, args)
+    expected = f"encoder_conf: unknown key nosuch for encoder: {name}; known keys: width"
+    assert message == (expected if users else None)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("optim", "adam"), ("scheduler", "warmuplr")])
+def test_unknown_keys_of_optimisers(kind: str, name: str) -> None:
+    from espnet2.tasks.abs_task import optim_classes, scheduler_classes
+
+    args = argparse.Namespace(**{kind: name, f"{kind}_conf": {"nosuch": 1}})
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    first = [parameter] if kind == "optim" else torch.optim.SGD([parameter], 0.1)
+    with pytest.raises(TypeError) as error:
+        {**optim_classes, **scheduler_classes}[name](first, nosuch=1)
+    message = espnet_task.unknown_key(error.value, Task, args)
+    assert message is not None
+    assert message.startswith(f"{kind}_conf: unknown key nosuch for {kind}: {name}; known keys: ")
