@@ -3,13 +3,14 @@
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command, string_list
+from espnet_objsoup.bin.data_options import true_or_false
+from espnet_objsoup.data.files import write_bytes
 from espnet_objsoup.data.text import POLICIES
 from espnet_objsoup.evaluation.results import RunInfo, environment, render
 from espnet_objsoup.evaluation.scores import score_split
@@ -28,7 +29,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--st_text_policy", choices=POLICIES, default="tc")
     parser.add_argument(
         "--cross_check",
-        type=boolean,
+        type=true_or_false,
         default=True,
         help="compare WER and CER with ESPnet's splet-measure (1 ms per utterance)",
     )
@@ -36,24 +37,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--command", default="", help="for RESULTS.md")
     parser.add_argument("--results_file", type=Path, help="also write RESULTS.md there")
     return parser
-
-
-def boolean(value: str) -> bool:
-    """Type of options that are `true` or `false`, as ESPnet writes them.
-
-    Raises:
-        argparse.ArgumentTypeError: for anything else.
-    """
-    if value.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, found {value!r}")
-    return value.lower() == "true"
-
-
-def write(path: Path, content: str) -> None:
-    """Write a text file through a temporary name."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def seed_of(exp_dir: Path) -> str:
@@ -87,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             decoding=args.decode_dir.name,
         )
         results = render(info, environment(Path(__file__).parent), scores)
-        write(args.exp_dir / "scores.json", json.dumps(scores, indent=2, sort_keys=True) + "\n")
-        write(args.exp_dir / "RESULTS.md", results)
+        numbers = json.dumps(scores, indent=2, sort_keys=True) + "\n"
+        write_bytes(args.exp_dir / "scores.json", numbers.encode())
+        write_bytes(args.exp_dir / "RESULTS.md", results.encode())
         if args.results_file is not None:
-            write(args.results_file, results)
+            write_bytes(args.results_file, results.encode())
         print(results[results.index("\n## ", 12) :].strip())
         checked = "; error rates equal splet-measure's" if args.cross_check else ""
         return f"{args.exp_dir}: scores.json and RESULTS.md of {', '.join(args.test_sets)}{checked}"

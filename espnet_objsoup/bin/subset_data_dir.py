@@ -42,11 +42,18 @@ def read_list(path: Path | None, known: frozenset[str]) -> frozenset[str] | None
     """First words of a file's lines; says how many of them the directory does not have.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or no such file.
     """
     if path is None:
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise ValueError(
+            f"{path}: expected a UTF-8 file with an id per line, found: {reason}; correct "
+            "--utt_list or --spk_list"
+        ) from err
     words = frozenset(line.split()[0] for line in lines if line.strip())
     if not words:
         raise ValueError(f"{path}: expected an id per line, found none; write some")

@@ -4,7 +4,7 @@
 `tokens.txt`: `<blank>`, `<unk>`, a symbol per language (`<fr>`), tokens, `<sos/eos>`.
 """
 
-import os
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 import sentencepiece
 
 from espnet_objsoup.data.datadir import NO_VALUE, DataDir
+from espnet_objsoup.data.files import write_bytes
 
 TOKEN_TYPES = ("bpe", "char")
 
@@ -67,12 +68,13 @@ def make_bpe_tokens(corpus: Corpus, vocabulary: int, model_path: Path) -> list[s
 
     Raises:
         ValueError: if the texts do not allow that size, with the limit.
+        OSError: if the model cannot be written.
     """
-    prefix = model_path.with_name(model_path.name + ".tmp")
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(corpus.texts),
-            model_prefix=str(prefix),
+            model_writer=model,
             vocab_size=vocabulary,
             model_type="unigram",
             character_coverage=1.0,
@@ -82,8 +84,7 @@ def make_bpe_tokens(corpus: Corpus, vocabulary: int, model_path: Path) -> list[s
         )
     except (RuntimeError, OSError) as err:
         raise ValueError(_size_message(vocabulary, corpus, str(err))) from err
-    Path(f"{prefix}.vocab").unlink()
-    os.replace(f"{prefix}.model", model_path)
+    write_bytes(model_path, model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model_path))
     pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
     return [piece for i, piece in enumerate(pieces) if not _is_special(processor, i)]
@@ -108,13 +109,12 @@ def write_token_list(tokens: Sequence[str], languages: Sequence[str], path: Path
 
     Raises:
         ValueError: if a token has the name of a special symbol.
+        OSError: if the file cannot be written.
     """
     special = ["<blank>", "<unk>", *(f"<{code}>" for code in languages), "<sos/eos>"]
     clashes = sorted(set(tokens) & set(special))
     if clashes:
         raise ValueError(f"token list: the texts hold special symbols: {', '.join(clashes)}")
     whole = [*special[:-1], *tokens, special[-1]]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(f"{token}\n" for token in whole), encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, "".join(f"{token}\n" for token in whole).encode())
     return whole

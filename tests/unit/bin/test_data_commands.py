@@ -75,6 +75,18 @@ def test_subsets_combine_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 ids are in another directory too" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--utt_list", "--spk_list"])
+def test_a_list_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    assert subset_data_dir.main([f"{tmp_path}/d", f"{tmp_path}/e", option, f"{tmp_path}/no"]) == 1
+    message = (
+        f"error: {tmp_path}/no: expected a UTF-8 file with an id per line, found: No such file"
+    )
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--per", "lang"], ["--number", "0"], ["--choose", "middle", "--number", "1"]]
 )
