@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from espnet_objsoup.bin.cli import main_guard, make_parser, print_error
+from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, print_error
 from espnet_objsoup.decoding.options import DecodeOptions
 from espnet_objsoup.objectives import check_trainer_conf
 
@@ -41,6 +41,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, required=True, help="of training")
     parser.add_argument("--inference_config", type=Path, help="of decoding")
+    parser.add_argument(
+        "--nbest", type=positive_int, help="hypotheses of decoding; wins over --inference_config"
+    )
     parser.add_argument("--train_args", default="", help="more options of training, as one string")
     return parser
 
@@ -52,9 +55,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         OSError: if it cannot be read.
         ValueError: if it is not YAML or not a mapping, with the line.
     """
+    conf = _load(path)
+    if not isinstance(conf, dict):
+        raise ValueError(f"{path}: expected `option: value` lines, found {conf!r}")
+    return conf
+
+
+def _load(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     try:
-        conf = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None) or getattr(err, "context_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
@@ -63,9 +73,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{where}: expected YAML, found {line!r} ({problem}); mend that line or the one before"
         ) from err
-    if not isinstance(conf, dict):
-        raise ValueError(f"{path}: expected `option: value` lines, found {conf!r}")
-    return conf
 
 
 def statistics_options(conf: dict[str, Any], train_args: str = "") -> dict[str, Any]:
@@ -115,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         conf = read_yaml(args.config)
         check_trainer(args.config, conf, args.train_args)
         if args.inference_config is not None:
-            DecodeOptions.from_yaml(args.inference_config)
+            _load(args.inference_config)  # names the line of a mistake
+            DecodeOptions.from_yaml(args.inference_config, args.nbest)
     except (ValueError, OSError) as err:
         print_error(err)
         return 1

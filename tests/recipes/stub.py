@@ -14,10 +14,11 @@ from pathlib import Path
 TEMPLATE = Path(__file__).parents[2] / "egs2" / "TEMPLATE" / "objsoup1"
 
 # $STUB_WORK/slow/COMMAND holds the seconds that a command takes, $STUB_WORK/fails/COMMAND the exit
-# status that it fails with.
+# status that it fails with. $STUB_GPUS is how many GPUs there seem to be.
 PYTHON = r"""#!/usr/bin/env bash
 real={real} work=${{STUB_WORK}}
 case "$1 ${{2:-}}" in
+    "-c "*torch.cuda*) echo "${{STUB_GPUS:-0}}" && exit ;;
     "-c "* | *check_config) exec "${{real}}" "$@" ;;
 esac
 printf '%q ' "$@" >>"${{work}}/calls"

@@ -30,12 +30,12 @@ def copy_recipe(target: Path) -> Path:
     return target / "egs2"
 
 
-def run(recipe: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(recipe: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(recipe / "run.sh"), *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": ""},
+        env={**os.environ, "PYTHONPATH": "", **environment},
         check=False,
     )
 
@@ -114,14 +114,21 @@ def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
         (["--size"], 2, "--size needs a value"),
         (["--size", "huge"], 2, "--size: expected one of tiny, default, large, found 'huge'"),
         (["stray"], 2, "expected an option"),
+        (["--speed_perturb_factors", "3.0"], 2, "numbers from 0.5 to 2, found '3.0'"),
+        (["--nbest", "999"], 1, "nbest: expected at most beam_size 5, found 999"),
+        (["--ngpu", "1"], 2, "--ngpu: expected 1 GPU(s) of this machine"),
+        (["--gpu_inference", "true"], 2, "--gpu_inference: expected 1 GPU(s) of this machine"),
         (["--size", "tiny", "--stage", "14", "--stop_stage", "14"], 1, "not available"),
     ],
     ids=str,
 )
 def test_usage_errors(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
-    finished = run(copy_recipe(tmp_path) / "mini_objsoup", *arguments)
+    recipe = copy_recipe(tmp_path) / "mini_objsoup"
+    finished = run(recipe, *arguments, CUDA_VISIBLE_DEVICES="")
     assert finished.returncode == status
     assert message in finished.stderr
+    assert "[1/" not in finished.stdout
+    assert not (recipe / "downloads").exists()
 
 
 def test_help_lists_every_option_once(tmp_path: Path) -> None:
@@ -139,6 +146,31 @@ def test_help_lists_every_option_once(tmp_path: Path) -> None:
     assert set(issue) <= set(declared)
     for name in (*declared, "size"):
         assert len(re.findall(rf"^  --{name} ", finished.stdout, re.MULTILINE)) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "defaults"),
+    [
+        (
+            "mini_objsoup",
+            [],
+            {"langs": "en fr de es", "st_pairs": "fr-en de-en es-en", "inference_nj": "2",
+             "max_wav_duration": "10", "st_text_policy": "lc.rm", "datadir": "data",
+             "min_wav_duration": "0.1", "size": "default"},
+        ),
+        ("mini_objsoup", ["--size", "tiny"], {"langs": "en fr de", "nbpe": "150", "size": "tiny"}),
+        ("an4", [], {"langs": "en", "token_type": "char", "max_wav_duration": "20"}),
+    ],
+)  # fmt: skip
+def test_help_shows_the_defaults_of_the_recipe(
+    tmp_path: Path, recipe: str, arguments: list[str], defaults: dict[str, str]
+) -> None:
+    path = copy_recipe(tmp_path) / recipe
+    if recipe == "an4":
+        shutil.copytree(ROOT / "tests" / "recipes" / "an4", path)
+    text = run(path, *arguments, "--help").stdout
+    for name, value in defaults.items():
+        assert re.search(rf"^  --{name} .* \[{re.escape(value)}\]$", text, re.MULTILINE), name
 
 
 def test_a_recipe_without_sizes_has_no_such_option(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from espnet_objsoup.data.datadir_checks import MAX_SPEED, MIN_SPEED
+
 from .stub import TEMPLATE, Recipe
 
 DATA = ["data", "format_audio", "filter_data_dir", "make_token_list"]
@@ -137,6 +139,63 @@ def test_outputs_that_were_removed_are_made_again(
     assert done.ran() == []
 
 
+@pytest.mark.parametrize("dump", ["dump", "elsewhere"])
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [(1, ALL[1:]), (3, ALL[2:]), (5, ALL[4:]), (10, ALL[5:])],
+)
+def test_what_was_made_from_a_repeated_stage_is_made_again(
+    done: Recipe, stage: int, expected: list[str], dump: str
+) -> None:
+    directories = ("--dumpdir", dump, "--expdir", f"exp_{dump}")
+    if dump != "dump":
+        assert done.ran(*directories) == ALL[1:]
+    else:
+        assert done.ran(*directories) == TRAINING + EVALUATION
+    only = ("--stage", str(stage), "--stop_stage", str(stage), "--force", "true")
+    # Stages 1 and 5 write into `data`, whatever the dump directory is called.
+    assert len(done.ran(*(directories if stage in (3, 10) else ()), *only)) == 1
+    if stage == 5 and dump != "dump":
+        expected = ALL[3:]  # the token list is now of the other directory
+    assert done.ran(*directories) == expected
+    assert (done.path / f"exp_{dump}").is_dir()
+    # The earlier training is kept.
+    assert len(list(done.path.glob(f"exp_{dump}/*.before_*/checkpoint.pth"))) == 1
+    assert done.ran(*directories) == []
+
+
+def test_data_that_another_run_has_prepared_anew_are_noticed(done: Recipe) -> None:
+    other = ("--dumpdir", "dump2", "--langs", "en fr", "--stop_stage", "1")
+    assert done.ran(*other) == ["data"]
+    # What was formatted before is still what it was.
+    assert done.ran("--stage", "10") == []
+    refused = done.run("--stage", "3", "--force", "true")
+    assert refused.returncode == 1
+    assert (
+        "stage 1 was run with other options: langs was 'en fr' and is 'en fr de'" in refused.stderr
+    )
+    text = done.run("--stop_stage", "5").stdout
+    assert "prepare the corpus: start (langs was 'en fr' and is 'en fr de')" in text
+    assert "filter utterances: start" in text
+    assert done.ran() == []
+
+
+@pytest.mark.parametrize("name", ["datadir", "dumpdir"])
+def test_another_directory_is_another_option(done: Recipe, name: str) -> None:
+    shutil.copytree(done.path / name[:4], done.path / "other")
+    text = done.run(f"--{name}", "other", "--stop_stage", "5").stdout
+    assert f"{name} was '{name[:4]}' and is 'other'" in text
+
+
+@pytest.mark.parametrize("init_param", ["w.pth", "w.pth:encoder:encoder"])
+def test_other_weights_to_start_from_train_again(recipe: Recipe, init_param: str) -> None:
+    (recipe.path / "w.pth").write_text("1")
+    assert recipe.ran("--init_param", init_param) == ALL
+    assert recipe.ran("--init_param", init_param) == []
+    (recipe.path / "w.pth").write_text("2")
+    assert recipe.ran("--init_param", init_param) == ["train", *EVALUATION]
+
+
 def test_reasons_are_told(done: Recipe) -> None:
     text = done.run("--fs", "8000", "--stop_stage", "4").stdout
     assert "format audio: start (fs was '16000' and is '8000')" in text
@@ -164,7 +223,7 @@ def test_a_training_with_other_options_is_kept(done: Recipe) -> None:
 def test_a_failing_command_ends_the_run(done: Recipe, command: str) -> None:
     (done.work / "fails" / command).write_text("7")
     before = ALL[: ALL.index(command)]
-    (done.work / "calls").unlink()
+    (done.work / "calls").unlink(missing_ok=True)
     failed = done.run("--force", "true")
     assert failed.returncode == 7
     assert ": failed with exit status 7" in failed.stderr
@@ -219,7 +278,7 @@ def launched(call: list[str]) -> tuple[dict[str, str], list[str]]:
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected"),
     [
-        (["--ngpu", "4"], {}, {"--cmd": f"{TEMPLATE}/run_job.sh", "--ngpu": "4"}),
+        (["--ngpu", "4"], {"STUB_GPUS": "4"}, {"--cmd": f"{TEMPLATE}/run_job.sh", "--ngpu": "4"}),
         (["--ngpu", "1"], {"train_cmd": "env -u X"}, {"--cmd": "env -u X", "--ngpu": "1"}),
         (
             ["--ngpu", "2", "--num_nodes", "3"],
@@ -319,21 +378,26 @@ def is_running(process: int) -> bool:
     ("stage", "command"),
     [
         (1, "data"),
+        (2, "perturb_speed"),
         (3, "format_audio"),
+        (4, "filter_data_dir"),
         (5, "make_token_list"),
         (10, "collect_stats"),
+        (11, "train"),
         (12, "decode"),
+        (13, "score"),
     ],
 )
 def test_a_killed_stage_is_not_taken_for_finished(
     done: Recipe, stage: int, command: str, how: str
 ) -> None:
     number, group = KILLS[how]
-    (done.work / "processes").unlink()
-    (done.work / "calls").unlink()
+    extra = ("--speed_perturb_factors", "0.9 1.0") if stage == 2 else ()
+    (done.work / "processes").unlink(missing_ok=True)
+    (done.work / "calls").unlink(missing_ok=True)
     (done.work / "slow" / command).write_text("0.3")
     process = subprocess.Popen(
-        done.command("--force", "true", "--stage", str(stage)),
+        done.command("--force", "true", "--stage", str(stage), *extra),
         cwd=done.path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -351,7 +415,7 @@ def test_a_killed_stage_is_not_taken_for_finished(
     # The stage does not go on without its script.
     wait_until(lambda: not any(map(is_running, started)))
     (done.work / "slow" / command).unlink()
-    again = done.run("--stage", str(stage), "--stop_stage", str(stage))
+    again = done.run("--stage", str(stage), "--stop_stage", str(stage), *extra)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "(it was interrupted)" in again.stdout
 
@@ -368,16 +432,20 @@ def test_a_later_stage_refuses_the_remains_of_an_interrupted_one(done: Recipe) -
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "what"),
+    ("command", "arguments", "others", "what"),
     [
-        ("format_audio", [], "dump"),
-        ("train", ["--stage", "11", "--stop_stage", "11"], "exp/objsoup_train_raw_bpe_unigram250"),
+        ("data", [], ["--dumpdir", "dump2"], "data"),
+        ("format_audio", [], [], "dump"),
+        ("format_audio", [], ["--dumpdir", "dump2", "--langs", "en"], "data"),
+        ("make_token_list", [], ["--dumpdir", "dump2"], "data/token_list/bpe_unigram250"),
+        ("train", ["--stage", "11"], [], "exp/objsoup_train_raw_bpe_unigram250"),
+        ("train", ["--stage", "11"], ["--stage", "5"], "data/token_list/bpe_unigram250"),
     ],
 )
 def test_a_second_run_is_refused(
-    recipe: Recipe, command: str, arguments: list[str], what: str
+    recipe: Recipe, command: str, arguments: list[str], others: list[str], what: str
 ) -> None:
-    (recipe.work / "slow" / command).write_text("6")
+    (recipe.work / "slow" / command).write_text("8")
     first = subprocess.Popen(
         recipe.command(*arguments),
         cwd=recipe.path,
@@ -386,15 +454,15 @@ def test_a_second_run_is_refused(
         env=recipe.environment(),
     )
     calls = recipe.work / "calls"
-    wait_until(lambda: calls.exists() and f".{command} " in calls.read_text())
-    second = recipe.run(*arguments)
+    wait_until(lambda: calls.exists() and re.search(rf"(^|\.){command} ", calls.read_text(), re.M))
+    second = recipe.run(*arguments, *others)
     assert second.returncode == 1
     assert f"error: {what} is in use by another run" in second.stderr
     assert f"process {first.pid} on " in second.stderr
     first.terminate()
     first.wait(timeout=20)
     (recipe.work / "slow" / command).unlink()
-    assert recipe.run(*arguments).returncode == 0
+    assert recipe.run(*arguments, "--skip_eval", "true").returncode == 0
 
 
 def test_two_trainings_share_their_data(done: Recipe) -> None:
@@ -425,7 +493,17 @@ def test_two_trainings_share_their_data(done: Recipe) -> None:
         (["--token_type", "word"], "--token_type: expected one of bpe, char, found 'word'"),
         (["--min_wav_duration", "30"], "--min_wav_duration: expected less than"),
         (["--max_wav_duration", "long"], "--max_wav_duration: expected a number of seconds"),
-        (["--speed_perturb_factors", "0.9 x"], "--speed_perturb_factors: expected numbers above 0"),
+        (["--speed_perturb_factors", "0.9 x"], "--speed_perturb_factors: expected numbers from"),
+        (["--speed_perturb_factors", f"{MIN_SPEED} {MAX_SPEED + 0.1}"], "0.5 to 2, found '2.1'"),
+        (["--speed_perturb_factors", f"{MIN_SPEED - 0.1} {MAX_SPEED}"], "0.5 to 2, found '0.4'"),
+        (["--speed_perturb_factors", "0.9 0.9000001"], "factors: expected distinct numbers, found"),
+        (
+            ["--ngpu", "1"],
+            "--ngpu: expected 1 GPU(s) of this machine that PyTorch can use, found '0'",
+        ),
+        (["--ngpu", "3"], "--ngpu: expected 3 GPU(s) of this machine"),
+        (["--gpu_inference", "true"], "--gpu_inference: expected 1 GPU(s)"),
+        (["--init_param", "no.pth:encoder"], "--init_param: expected weights.pth or"),
         (["--st_pairs", "fr>en"], "--st_pairs: expected pairs such as fr-en, found 'fr>en'"),
         (["--langs", ""], "--langs: expected a language"),
         (["--test_sets", " "], "--test_sets: expected at least one name"),
@@ -455,6 +533,29 @@ def test_a_syntax_error_in_a_configuration_is_found_before_any_stage(recipe: Rec
     assert "error: conf/decode.yaml:2: expected YAML, found 'ctc_weight: a: b'" in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
     assert not (recipe.work / "calls").exists()
+
+
+def test_more_hypotheses_than_the_beam_holds_are_refused_before_any_stage(recipe: Recipe) -> None:
+    wrong = recipe.run("--nbest", "6")
+    assert wrong.returncode == 1
+    assert "conf/decode.yaml: decoding options: nbest: expected at most beam_size 5" in wrong.stderr
+    assert not (recipe.work / "calls").exists()
+
+
+def test_gpus_are_looked_for_only_where_they_are_used(recipe: Recipe) -> None:
+    wanted = ("--ngpu", "2", "--gpu_inference", "true")
+    assert recipe.ran(*wanted, "--stop_stage", "10") == [*DATA, "collect_stats"]
+    assert recipe.ran(*wanted, "--stage", "11", STUB_GPUS="2") == ["launch", *EVALUATION]
+    # A queue's machines are not this one.
+    assert recipe.ran("--ngpu", "2", "--tag", "t", "--stop_stage", "11", train_cmd="env") == [
+        "launch"
+    ]
+
+
+@pytest.mark.parametrize("factors", [f"{MIN_SPEED:g} {MAX_SPEED:g}", "0.9 1.0 1.1"])
+def test_speeds_that_are_known_are_accepted(recipe: Recipe, factors: str) -> None:
+    arguments = ("--speed_perturb_factors", factors, "--stop_stage", "2")
+    assert recipe.ran(*arguments) == ["data", "perturb_speed"]
 
 
 def test_a_python_that_is_too_old_is_named(recipe: Recipe, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ includes() { # FIRST LAST: whether a stage between them is asked for
 
 # Everything that can be found wrong before the first stage is found here.
 check_options() {
-    local word
+    local word factors=
     [ "${stop_stage}" -le 15 ] || usage_error --stop_stage "a stage from 1 to 15" "${stop_stage}"
     [ "${stage}" -le "${stop_stage}" ] ||
         usage_error --stage "at most --stop_stage ${stop_stage}" "${stage}"
@@ -90,10 +90,15 @@ check_options() {
         usage_error --min_wav_duration "less than --max_wav_duration ${max_wav_duration}" \
             "${min_wav_duration}"
     for word in ${speed_perturb_factors}; do
-        if ! [[ ${word} =~ ^[0-9]+(\.[0-9]+)?$ && ${word} =~ [1-9] ]]; then
-            usage_error --speed_perturb_factors "numbers above 0" "${word}"
+        # The limits are those of espnet_objsoup.data; six digits are part of the ids.
+        if ! [[ ${word} =~ ^[0-9]+(\.[0-9]+)?$ ]] ||
+            ! LC_ALL=C awk "BEGIN {exit !(${word} >= 0.5 && ${word} <= 2)}"; then
+            usage_error --speed_perturb_factors "numbers from 0.5 to 2" "${word}"
         fi
+        factors+="$(LC_ALL=C awk "BEGIN {printf \"%g\", ${word}}")"$'\n'
     done
+    [ -z "$(sort <<<"${factors}" | uniq -d)" ] ||
+        usage_error --speed_perturb_factors "distinct numbers" "${speed_perturb_factors}"
     for word in ${st_pairs//,/ }; do
         [[ ${word} =~ ^[a-zA-Z_]+-[a-zA-Z_]+$ ]] ||
             usage_error --st_pairs "pairs such as fr-en" "${word}"
@@ -120,6 +125,11 @@ check_files() {
     if includes 12 13 && [ "${skip_eval}" = false ] && [ ! -f "${inference_config}" ]; then
         usage_error --inference_config "a file, seen from ${PWD}" "${inference_config}"
     fi
+    if [ -n "${init_param}" ] && [ "${skip_train}" = false ] && includes 11 11 &&
+        [ ! -f "${init_param}" ] && [ ! -f "${init_param%%:*}" ]; then
+        usage_error --init_param "weights.pth or weights.pth:from:to with a file, seen from ${PWD}" \
+            "${init_param}"
+    fi
     if [ -n "${train_cmd}" ] && ! command -v "${train_cmd%% *}" >/dev/null; then
         usage_error train_cmd "a command such as slurm.pl in cmd.sh or the environment" "${train_cmd}"
     fi
@@ -139,6 +149,24 @@ check_options
 . "${template}/db.sh"
 . "${template}/stages.sh"
 export python # for local/data.sh
+
+# PyTorch takes seconds, so it is asked only where a GPU of this machine is wanted.
+check_gpus() {
+    local needed=0 option found
+    if [ "${gpu_inference}" = true ] && [ "${skip_eval}" = false ] && includes 12 12; then
+        needed=1 option=--gpu_inference
+    fi
+    if [ "${ngpu}" -gt "${needed}" ] && [ "${skip_train}" = false ] && includes 11 11 &&
+        [ "${num_nodes}" -eq 1 ] && [ -z "${train_cmd}" ]; then
+        needed=${ngpu} option=--ngpu
+    fi
+    [ "${needed}" -gt 0 ] || return 0
+    found=$("${python}" -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) || found=0
+    [ "${found}" -ge "${needed}" ] ||
+        usage_error "${option}" "${needed} GPU(s) of this machine that PyTorch can use" "${found}" \
+            "leave it out for the CPU, or look at nvidia-smi and CUDA_VISIBLE_DEVICES"
+}
+check_gpus
 
 py() { "${python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
@@ -167,25 +195,16 @@ front_end=
 if includes 10 13; then
     checked=(--config "${config}")
     if [ -f "${inference_config}" ]; then checked+=(--inference_config "${inference_config}"); fi
+    if [ -n "${nbest}" ] && [ "${skip_eval}" = false ] && includes 12 12; then
+        checked+=(--nbest "${nbest}")
+    fi
     front_end=$(py check_config "${checked[@]}" --train_args "${train_args}")
 fi
 
-f1=$(fingerprint "" langs st_pairs local_data_opts asr_text_policy st_text_policy allow_pipes \
-    local_scripts corpora)
-f2=$(fingerprint "$(digest <<<"${f1}")" train_set speed_perturb_factors)
-f3=$(fingerprint "$(digest <<<"${f2}")" fs audio_format channel train_set valid_set)
-f4=$(fingerprint "$(digest <<<"${f3}")" min_wav_duration max_wav_duration keep_unlabelled)
-f5=$(fingerprint "$(digest <<<"${f4}")" token_type nbpe)
-f10=$(fingerprint "$(digest <<<"${f5}")" front_end)
-f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param train_args)
-f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
-f13=$(fingerprint "$(digest <<<"${f12}")")
-# Only stages 3 and 12 depend on the test sets: a new one does not train again.
-f3+=$'\n'"test_sets=${test_sets}"
-
 marker_of() {
     case $1 in
-        [1-4]) echo "${dumpdir}/.stages/$1" ;;
+        [12]) echo "${datadir}/.stages/$1" ;;
+        [34]) echo "${dumpdir}/.stages/$1" ;;
         5) echo "${token_dir}.stage" ;;
         10) echo "${stats_dir}.stage" ;;
         11) echo "${exp}/.stages/11" ;;
@@ -193,26 +212,62 @@ marker_of() {
     esac
 }
 
+now="$(date '+%Y-%m-%d %H:%M:%S') by process $$"
+for number in 1 2 3 4 5; do
+    printf -v "repeated${number}" '%s' "$(repetition "${number}" "${skip_data_prep}")"
+done
+repeated10=$(repetition 10 "${skip_train}")
+# Of `weights.pth:from:to` the file; a plain file is looked at anyway.
+init_param_file=
+if [ ! -f "${init_param}" ]; then init_param_file=${init_param%%:*}; fi
+
+f1=$(fingerprint "" repeated1 langs st_pairs local_data_opts asr_text_policy st_text_policy \
+    allow_pipes local_scripts corpora)
+f2=$(fingerprint "$(digest <<<"${f1}")" repeated2 train_set speed_perturb_factors)
+f3=$(fingerprint "$(digest <<<"${f2}")" repeated3 datadir fs audio_format channel \
+    train_set valid_set)
+f4=$(fingerprint "$(digest <<<"${f3}")" repeated4 min_wav_duration max_wav_duration \
+    keep_unlabelled)
+f5=$(fingerprint "$(digest <<<"${f4}")" repeated5 dumpdir token_type nbpe)
+f10=$(fingerprint "$(digest <<<"${f5}")" repeated10 front_end)
+f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param init_param_file train_args)
+f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
+f13=$(fingerprint "$(digest <<<"${f12}")")
+# Only stages 3 and 12 depend on the test sets: a new one does not train again.
+f3+=$'\n'"test_sets=${test_sets}"
+
 # What a stage writes is its own; what it reads may be read by others at the same time.
 lock_stage() {
     case $1 in
-        [1-4]) lock "${dumpdir}/.stages/lock" exclusive "${dumpdir}" ;;
-        5) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
-            lock "${datadir}/token_list/.${token_name}.lock" exclusive "${token_dir}" ;;
-        10) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
-            lock "${expdir}/.${stats_dir##*/}.lock" exclusive "${stats_dir}" ;;
-        11) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
-            lock "${expdir}/.${stats_dir##*/}.lock" shared "${stats_dir}" &&
-            lock "${expdir}/.${tag}.lock" exclusive "${exp}" ;;
-        *) lock "${dumpdir}/.stages/lock" shared "${dumpdir}" &&
-            lock "${expdir}/.${tag}.lock" exclusive "${exp}" ;;
+        [12]) lock_one data exclusive && lock_one dump exclusive ;;
+        3) lock_one dump exclusive && lock_one data shared ;;
+        4) lock_one dump exclusive ;;
+        5) lock_one tokens exclusive && lock_one dump shared ;;
+        10) lock_one stats exclusive && lock_one dump shared && lock_one tokens shared ;;
+        11) lock_one exp exclusive && lock_one dump shared && lock_one tokens shared &&
+            lock_one stats shared ;;
+        *) lock_one exp exclusive && lock_one dump shared ;;
+    esac
+}
+
+lock_one() { # WHAT exclusive|shared
+    case $1 in
+        data) lock "${datadir}/.stages/lock" "$2" "${datadir}" ;;
+        dump) lock "${dumpdir}/.stages/lock" "$2" "${dumpdir}" ;;
+        tokens) lock "${datadir}/token_list/.${token_name}.lock" "$2" "${token_dir}" ;;
+        stats) lock "${expdir}/.${stats_dir##*/}.lock" "$2" "${stats_dir}" ;;
+        exp) lock "${expdir}/.${tag}.lock" "$2" "${exp}" ;;
     esac
 }
 
 require_stages_before() {
-    if [ "$1" -gt 1 ]; then require_stage 1 "${f1}"; fi
-    if [ "$1" -gt 2 ]; then require_stage 2 "${f2}"; fi
-    if [ "$1" -gt 3 ]; then require_stage 3 "${f3}"; fi
+    # Audio that was made from the same data stays good when a run with another --dumpdir has
+    # prepared other data in --datadir since.
+    if [ "$1" -le 3 ] || ! made_with 3 "${f3}"; then
+        if [ "$1" -gt 1 ]; then require_stage 1 "${f1}"; fi
+        if [ "$1" -gt 2 ]; then require_stage 2 "${f2}"; fi
+        if [ "$1" -gt 3 ]; then require_stage 3 "${f3}"; fi
+    fi
     if [ "$1" -gt 4 ]; then require_stage 4 "${f4}"; fi
     if [ "$1" -gt 5 ]; then require_stage 5 "${f5}"; fi
     if [ "$1" -gt 10 ]; then require_stage 10 "${f10}"; fi
@@ -220,7 +275,9 @@ require_stages_before() {
     if [ "$1" -gt 12 ]; then require_stage 12 "${f12}"; fi
 }
 
-forget_from() { # NUMBER: neither this stage is finished now nor those that are made from its output
+# forget_from NUMBER    a stage is not finished now, nor are those whose files it is about to replace
+# or contradict. What lies elsewhere and was made from its output shows by its fingerprint.
+forget_from() {
     local number
     case $1 in
         [1-4]) for number in 1 2 3 4; do

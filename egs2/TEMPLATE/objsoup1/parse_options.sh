@@ -12,7 +12,7 @@
 # or nothing for any text. `--help` prints the options and exits 0; a mistake exits 2.
 
 _option_names=()
-_option_help=()
+_option_meanings=()
 _option_kinds=()
 _recipe_help=${OBJSOUP_RECIPE_HELP:-}
 _script=${OBJSOUP_SCRIPT:-$0}
@@ -23,11 +23,16 @@ opt() {
     printf -v "${name}" '%s' "${default}"
     _option_names+=("${name}")
     _option_kinds+=("${kind}")
-    _option_help+=("$(printf '  --%-22s %s [%s]' "${name}" "${meaning}" "${default}")")
+    _option_meanings+=("${meaning}")
 }
 
+# Values are those given before --help: a recipe's run.sh gives its own defaults first.
 print_options() {
-    printf '%s\n' "${_option_help[@]}"
+    local i name
+    for i in "${!_option_names[@]}"; do
+        name=${_option_names[i]}
+        printf '  --%-22s %s [%s]\n' "${name}" "${_option_meanings[i]}" "${!name}"
+    done
     if [ -n "${_recipe_help}" ]; then
         printf '\nOptions of this recipe:\n%s\n' "${_recipe_help}"
     fi

@@ -28,7 +28,7 @@ difference() {
         name=${line%%=*}
         old=$(grep -m 1 "^${name}=" <<<"$1" || true)
         case ${name} in
-            after) continue ;;
+            after | repeated*) continue ;;
             contents*) changes+=", the ${name}" ;;
             front_end) changes+=", the front end of the configuration" ;;
             local_scripts) changes+=", the recipe's scripts in local/" ;;
@@ -58,6 +58,28 @@ reason_to_run() {
     fi
 }
 
+# repetition NUMBER SKIPPED    when --force repeated a stage, in this run or an earlier one. It is part
+# of the stage's fingerprint: what was made from the earlier output, wherever it lies, is out of date
+# though no option has changed.
+repetition() {
+    local note
+    note=$(marker_of "$1").repeated
+    if [ "${force}" = true ] && [ "$2" = false ] && includes "$1" "$1"; then
+        echo "${now}"
+    elif [ -f "${note}" ]; then
+        cat "${note}"
+    fi
+}
+
+# made_with NUMBER FINGERPRINT    whether a stage has ended well with these options; which test sets
+# there are does not matter to the stages after it
+made_with() {
+    local marker
+    marker=$(marker_of "$1")
+    [ -f "${marker}" ] && [ ! -f "${marker}.started" ] &&
+        [ "$(sed '/^test_sets=/d' "${marker}")" = "$(sed '/^test_sets=/d' <<<"$2")" ]
+}
+
 # require_stage NUMBER FINGERPRINT    ends unless an earlier stage, if it was run by this script at
 # all, was finished with the same options; data from elsewhere have no marker and are used as they are
 require_stage() {
@@ -68,10 +90,8 @@ require_stage() {
         exit 1
     fi
     [ -f "${marker}" ] || return 0
-    # Which test sets there are does not matter to the others.
-    found=$(sed '/^test_sets=/d' "${marker}")
-    wanted=$(sed '/^test_sets=/d' <<<"${wanted}")
-    if [ "${found}" != "${wanted}" ]; then
+    if ! made_with "${number}" "${wanted}"; then
+        found=$(sed '/^test_sets=/d' "${marker}")
         log "error: stage ${number} was run with other options: $(difference "${found}" "${wanted}");" \
             "run it again (--stage ${number}), or give the same options" >&2
         exit 1
@@ -79,13 +99,20 @@ require_stage() {
 }
 
 _locks=()
+_locked=()
 
 # lock FILE exclusive|shared WHAT    until the stage ends; refuses if another run has it
 lock() {
-    local file=$1 mode=$2 what=$3 descriptor
+    local file=$1 mode=$2 what=$3 descriptor other
     # Without flock (not Linux) two runs at once are not noticed.
     command -v flock >/dev/null || return 0
-    mkdir -p "$(dirname "${file}")"
+    # One directory may serve for several purposes; the exclusive lock is asked for first.
+    for other in "${_locked[@]}"; do
+        if [ "${file}" -ef "${other}" ]; then return 0; fi
+    done
+    mkdir -p "$(dirname "${file}")" 2>/dev/null || true
+    # Data of somebody else, which are only read, cannot be locked.
+    if [ "${mode}" = shared ] && [ ! -w "$(dirname "${file}")" ]; then return 0; fi
     exec {descriptor}>>"${file}"
     # A moment, for the processes of a killed run to end.
     if ! flock --"${mode}" --wait 3 "${descriptor}"; then
@@ -96,6 +123,7 @@ lock() {
     [ "${mode}" = exclusive ] && : >"${file}"
     echo "process $$ on ${HOSTNAME}, since $(date '+%Y-%m-%d %H:%M:%S'): ${command_line}" >>"${file}"
     _locks+=("${descriptor}")
+    _locked+=("${file}")
 }
 
 _holders() { # of those that wrote themselves into a lock, the ones that still run
@@ -113,6 +141,7 @@ unlock_all() {
     local descriptor
     for descriptor in "${_locks[@]}"; do exec {descriptor}>&-; done
     _locks=()
+    _locked=()
 }
 
 process_tree() { # PID: it and all that it started
@@ -179,7 +208,7 @@ run_guarded() {
 # run_stage NUMBER FINGERPRINT DESCRIPTION FUNCTION OUTPUT...
 # `before_FUNCTION OLD_FINGERPRINT`, if there is one, is called before anything is written.
 run_stage() {
-    local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output
+    local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output repeated
     shift 4
     old=
     if [ "${number}" -lt "${stage}" ] || [ "${number}" -gt "${stop_stage}" ]; then
@@ -204,6 +233,8 @@ run_stage() {
     forget_from "${number}"
     mkdir -p "$(dirname "${marker}")"
     printf '%s\n' "${wanted}" >"${marker}.started"
+    repeated=repeated${number}
+    if [ -n "${!repeated:-}" ]; then echo "${!repeated}" >"${marker}.repeated"; fi
     run_guarded "${function}"
     if [ "${stage_status}" -ne 0 ]; then
         log "[${number}/${stop_stage}] ${description}: failed with exit status ${stage_status}" >&2

@@ -89,3 +89,15 @@ def test_soups_and_searches_are_checked_before_anything_starts(
     arguments = ["--config", f"{tmp_path}/train.yaml"]
     assert check_config.main([*arguments, "--inference_config", f"{tmp_path}/decode.yaml"]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("nbest", "status"), [("4", 0), ("5", 1)])
+def test_more_hypotheses_than_the_beam_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture, nbest: str, status: int
+) -> None:
+    (tmp_path / "train.yaml").write_text("max_epoch: 3\n")
+    (tmp_path / "decode.yaml").write_text("beam_size: 4\nnbest: 2\n")
+    arguments = ["--config", f"{tmp_path}/train.yaml", "--inference_config"]
+    assert check_config.main([*arguments, f"{tmp_path}/decode.yaml", "--nbest", nbest]) == status
+    message = f"{tmp_path}/decode.yaml: decoding options: nbest: expected at most beam_size 4"
+    assert (message in capsys.readouterr().err) == bool(status)
