@@ -74,6 +74,8 @@ class Products:
         sums = torch.zeros(len(self.present), outputs * inputs, dtype=single)
         places = {int(k): i for i, k in enumerate(self.present)}
         columns = {task: self.index[task].tolist() for task in blocks}
+        # In Python's own numbers: additions to a tensor, one by one, would cost more than products.
+        own = [[0.0] * len(self.own) for _ in self.own]
         for b in range(some.g.size(0)):
             rows = [
                 (columns[task][b], block) for task, block in blocks.items() if columns[task][b] >= 0
@@ -83,7 +85,8 @@ class Products:
                 sums[places[k]] += flat[i]
             products = (flat[: len(rows)] @ flat[: len(rows)].T).tolist()
             for i, j in itertools.product(range(len(rows)), repeat=2):
-                self.own[rows[i][0], rows[j][0]] += products[i][j]
+                own[rows[i][0]][rows[j][0]] += products[i][j]
+        self.own += torch.tensor(own, dtype=torch.float64)
         self._add_sums(sums)
 
     def _is_wide(self, blocks: Mapping[str, Factors]) -> bool:
