@@ -8,6 +8,8 @@ from typing import BinaryIO
 # Programs that write to a pipe cannot know the length and put one of these.
 _STREAMED = {0, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000, 0xFFFFFFFF, 0xFFFFFFFF - 36}
 _UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
+# Some programs count the byte that makes the last chunk even, and leave it out.
+_PADDING = 1
 # Sony Wave64 names chunks by 16 bytes; those of the file and of its samples begin like this.
 _W64_FILE = b"riff\x2e\x91\xcf\x11"
 _OGG_PAGE = b"OggS\x00"
@@ -51,7 +53,7 @@ def _rf64_end(file: BinaryIO, head: bytes, size: int) -> int:
     if head[:4] not in (b"RF64", b"BW64") or head[8:16] != b"WAVEds64":
         return 0
     length = int.from_bytes(head[20:28], "little")
-    return 0 if length in (0, _UNKNOWN_64) else 8 + length
+    return 0 if length in (0, _UNKNOWN_64) else 8 + length - _PADDING
 
 
 def _w64_end(file: BinaryIO, head: bytes, size: int) -> int:
@@ -63,7 +65,7 @@ def _aiff_end(file: BinaryIO, head: bytes, size: int) -> int:
     length = int.from_bytes(head[4:8], "big")
     if head[:4] != b"FORM" or head[8:12] not in (b"AIFF", b"AIFC") or length in _STREAMED:
         return 0
-    return 8 + length
+    return 8 + length - _PADDING
 
 
 def _au_end(file: BinaryIO, head: bytes, size: int) -> int:

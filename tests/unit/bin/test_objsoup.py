@@ -51,8 +51,6 @@ def test_a_command_is_its_module(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("words", "message"),
     [(["trian"], "did you mean train?"), (["x"], "see objsoup --help"), ([], "Usage:")],
 )
-def test_usage_errors(
-    capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
+def test_usage_errors(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     assert objsoup.main(words) == 2
     assert message in capsys.readouterr().err

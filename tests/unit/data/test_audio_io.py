@@ -65,6 +65,14 @@ def test_file_that_is_cut_off_is_noticed(tmp_path: Path, suffix: str, rest: floa
         read_audio(str(path))
 
 
+def test_aiff_without_its_last_byte_of_padding_is_whole(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.aiff", tone(0.5, RATE)[:7999], RATE, subtype="PCM_S8")
+    content = (tmp_path / "a.aiff").read_bytes()
+    assert content[-1:] == b"\0"
+    (tmp_path / "a.aiff").write_bytes(content[:-1])
+    assert len(read_audio(str(tmp_path / "a.aiff"))[0]) == 7999
+
+
 def test_ogg_that_ends_between_two_pages_is_noticed(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE))
     content = path.read_bytes()
