@@ -62,7 +62,7 @@ class LayerSelector:
         self._scan_at: frozenset[int] = frozenset()
         self._epoch = 0
         self._blocks: list[GramianStatistic] = []
-        self._scanned = 0
+        self._planned = self._scanned = 0
 
     def _initial(self) -> tuple[int, ...]:
         everything = range(len(self.names))
@@ -100,8 +100,10 @@ class LayerSelector:
         if n_steps is None or n_steps <= count:
             # Unknown or short: the first steps.
             self._scan_at = frozenset(range(count))
+            self._planned = count if n_steps is None else n_steps
         else:
             self._scan_at = frozenset(int((i + 0.5) * n_steps / count) for i in range(count))
+            self._planned = count
 
     def is_scan_step(self, step: int) -> bool:
         """Whether all layers are measured in this step of the epoch, from 0."""
@@ -109,8 +111,9 @@ class LayerSelector:
 
     def add(self, statistic: GramianStatistic) -> None:
         """Add one step's sums of all layers."""
-        block = min(self._scanned * _BLOCKS // self.conf.scan_steps, _BLOCKS - 1)
-        if block == len(self._blocks):
+        n_blocks = min(_BLOCKS, self._planned)
+        block = min(self._scanned * n_blocks // self._planned, n_blocks - 1)
+        if block >= len(self._blocks):
             self._blocks.append(statistic)
         else:
             self._blocks[-1] = self._blocks[-1] + statistic

@@ -47,12 +47,15 @@ class LayersConf:
         Raises:
             LayerError: naming the key that is wrong.
         """
+        if conf is not None and not isinstance(conf, Mapping):
+            raise LayerError(f"trainer_conf.layers: expected a mapping, found {conf!r}")
         known = [f.name for f in fields(cls)]
-        unknown = sorted(set(conf or {}) - set(known))
+        unknown = sorted(str(key) for key in conf or {} if key not in known)
         if unknown:
             raise LayerError(
                 f"trainer_conf.layers: unknown key {', '.join(unknown)}; known: {', '.join(known)}"
             )
+        _check_types(conf)
         result = cls(**(conf or {}))
         result._check_choices()
         for key, low in (("top_k", 1), ("last_k", 1), ("scan_steps", 2), ("scan_interval", 0)):
@@ -86,3 +89,15 @@ class LayersConf:
                 "trainer_conf.layers.scan_interval: policy conflict finds layers by scans, so "
                 "expected a number >= 1, found 0; or choose policy last_k"
             )
+
+
+def _check_types(conf: Mapping[str, Any] | None) -> None:
+    """`pattern` is a glob or several, `names` is a list."""
+    for key, single in (("pattern", True), ("names", False)):
+        value = (conf or {}).get(key)
+        if value is None or (single and isinstance(value, str)):
+            continue
+        words = isinstance(value, Sequence) and not isinstance(value, str)
+        if not words or not all(isinstance(word, str) for word in value):
+            expected = "a glob, or a list of globs" if single else "a list of names"
+            raise LayerError(f"trainer_conf.layers.{key}: expected {expected}, found {value!r}")

@@ -59,7 +59,7 @@ class SoupConf:
             ValueError: naming the key that is wrong and what is known.
         """
         known = [f.name for f in fields(cls)]
-        unknown = sorted(set(conf) - set(known))
+        unknown = sorted(str(key) for key in conf if key not in known)
         if unknown:
             raise TrainerConfError(
                 f"trainer_conf: unknown key {', '.join(unknown)}; known keys: {', '.join(known)}"
@@ -72,6 +72,11 @@ class SoupConf:
             raise TrainerConfError(
                 f"trainer_conf.gradient_engine: expected {' or '.join(GRADIENT_ENGINES)}, found "
                 f"{result.gradient_engine!r}"
+            )
+        if layers.scope == "selected" and result.is_static:
+            raise TrainerConfError(
+                "trainer_conf.layers.scope: recipe static weights all parameters alike, so "
+                "expected all, found selected"
             )
         if result.monitor and not result.is_static:
             raise TrainerConfError(

@@ -21,6 +21,7 @@ class Faults:
 
     Attributes:
         counts: cause (an objective, `gradient`, or `gramian <objective>`) -> skipped steps.
+        skipped: skipped steps, whatever their causes.
         in_a_row: skipped steps since the last one taken.
         current: cause -> utterances, of the step being accumulated.
     """
@@ -28,7 +29,7 @@ class Faults:
     def __init__(self, max_in_a_row: int) -> None:
         self.max_in_a_row = max_in_a_row
         self.counts: dict[str, int] = {}
-        self.in_a_row = 0
+        self.skipped = self.in_a_row = 0
         self.current: dict[str, list[str]] = {}
 
     def note(self, cause: str, utterances: Sequence[str]) -> None:
@@ -43,9 +44,10 @@ class Faults:
         """
         for cause in self.current:
             self.counts[cause] = self.counts.get(cause, 0) + 1
+        self.skipped += 1
         self.in_a_row += 1
         shown = "; ".join(
-            f"{cause}: {', '.join(utterances[:_SHOWN])}"
+            f"{cause}: {', '.join(utterances[:_SHOWN]) or 'in another process'}"
             for cause, utterances in self.current.items()
         )
         self.current = {}
@@ -58,15 +60,24 @@ class Faults:
                 "earlier epoch"
             )
 
+    def forget(self) -> None:
+        """The step being accumulated will not be taken, for another reason."""
+        self.current = {}
+
     def take_step(self) -> None:
         """A step was taken."""
         self.in_a_row = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        return {"counts": dict(self.counts), "in_a_row": self.in_a_row}
+        return {
+            "counts": dict(self.counts),
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.counts = dict(state["counts"])
+        self.skipped = int(state["skipped"])
         self.in_a_row = int(state["in_a_row"])

@@ -82,6 +82,9 @@ class ObjSoupTrainer(AbsTrainer):
         run = SoupRun(trainer_options.soup, model, trainer_options.seed, directory)
         expected = getattr(kwargs["train_iter_factory"], "expected_counts", {})
         run.counts.know(expected, trainer_options.accum_grad)
+        checkpoint = Path(trainer_options.output_dir) / "checkpoint.pth"
+        if not (trainer_options.resume and checkpoint.exists()):
+            run.log.start_afresh()
         logging.info("The soup, top level first:\n%s", run.describe())
         trainer_options.run = run
         super().run(
@@ -170,12 +173,14 @@ class ObjSoupTrainer(AbsTrainer):
     def _faulty_utterances(context: EpochContext, k: int) -> list[str]:
         """Utterances of this process whose loss of objective k is not finite; all if unknown."""
         names = list(context.utterances)
+        if "utterance_losses" not in context.output:
+            return names
         found = []
-        for task, losses in context.output.get("utterance_losses", {}).items():
+        for task, losses in context.output["utterance_losses"].items():
             wrong = ~torch.isfinite(losses.detach())
             rows = (wrong & (context.output["objective_index"][task] == k)).nonzero()[:, 0]
             found += [names[i] for i in rows.tolist()]
-        return found or names
+        return found
 
     @classmethod
     def backward(cls, context: EpochContext, loss: Tensor) -> None:
@@ -205,19 +210,30 @@ class ObjSoupTrainer(AbsTrainer):
         """The soup's direction for selected layers, the plain average for all others."""
         run = context.options.run
         scaled = loss if context.scaler is None else context.scaler.scale(loss)
-        parameters = [p for i in run.selector.selected for p in run.layers[i].parameters]
-        before = [None if p.grad is None else p.grad.clone() for p in parameters]
-        weighted: Sequence[Tensor | None] = [None] * len(parameters)
+        # All parameters of a selected layer, also those that are not measured.
+        modules = [run.layers[i].module for i in run.selector.selected]
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        totals = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
         if parameters:
             with run.weighting():
                 weighted = torch.autograd.grad(
                     scaled, parameters, retain_graph=True, allow_unused=True
                 )
+            for total, gradient in zip(totals, weighted, strict=True):
+                if context.distributed:
+                    # DistributedDataParallel does not see these: its mean over processes, by hand.
+                    gradient = torch.zeros_like(total) if gradient is None else gradient
+                    torch.distributed.all_reduce(gradient)
+                    gradient = gradient / torch.distributed.get_world_size()
+                if gradient is not None:
+                    total += gradient
         with run.plain_average():
             scaled.backward()
-        for parameter, old, new in zip(parameters, before, weighted, strict=True):
-            parts = [part for part in (old, new) if part is not None]
-            parameter.grad = torch.stack(parts).sum(0) if parts else None
+        for parameter, total in zip(parameters, totals, strict=True):
+            if parameter.grad is None:
+                parameter.grad = total
+            else:
+                parameter.grad.copy_(total)  # it may be a view into a bucket
 
     @classmethod
     def clip_gradients(cls, context: EpochContext) -> Tensor:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`soup.jsonl`: what the soup did, a JSON object per line."""
 
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,14 @@ class SoupLog:
     def __init__(self, directory: Path | None) -> None:
         self.path = None if directory is None else Path(directory) / FILE_NAME
 
+    def start_afresh(self) -> None:
+        """Put a file of an earlier training aside, as `soup.1.jsonl`, `soup.2.jsonl`, ..."""
+        if self.path is None or not self.path.exists():
+            return
+        numbers = itertools.count(1)
+        names = (self.path.with_name(f"{self.path.stem}.{i}.jsonl") for i in numbers)
+        os.replace(self.path, next(name for name in names if not name.exists()))
+
     def rewind(self, steps: int) -> None:
         """Keep the lines of the first `steps` steps only, whole or not at all."""
         if self.path is None or not self.path.exists():
@@ -39,7 +48,7 @@ class SoupLog:
         """Append one line.
 
         Args:
-            kind: `soup`, `refresh` or `scan`.
+            kind: `refresh`, `scan` or `skipped`.
             step: optimiser steps taken before.
             epoch: from 1.
             values: numbers, strings, lists and dicts of them; what is not finite becomes null.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from espnet_objsoup.gradients.engine import TaskLosses, make_engine
 from espnet_objsoup.gradients.layer_selection import LayerSelector
@@ -109,6 +110,7 @@ class SoupRun:
         """
         self._step_of_epoch = 0
         self.drop_step()
+        self.faults.forget()  # of micro-batches that the epoch before left over
         self.soup.begin_epoch(epoch)
         self._report = {}
         if self.measures:
@@ -120,8 +122,8 @@ class SoupRun:
         scan = self.selector.end_epoch() if self.measures else None
         if scan is None:
             return
-        if scan.selected and not before & set(scan.selected):
-            # The running estimate says nothing about these layers.
+        if scan.selected and before != set(scan.selected):
+            # The running estimate is about other layers; norms may differ by orders of magnitude.
             self.soup.restart_estimate()
         names = self.selector.names
         for i, name in enumerate(names):
@@ -148,7 +150,13 @@ class SoupRun:
             return []
         if self.is_scan:
             return list(range(len(self.layers)))
-        return list(self.selector.selected) if self.is_refresh else []
+        return self.layers_of_weights() if self.is_refresh else []
+
+    def layers_of_weights(self) -> list[int]:
+        """Indices of the layers that weights come from; who only monitors always looks at some."""
+        if self.conf.monitor and not self.selector.selected:
+            return list(range(len(self.layers)))[-self.conf.layers.last_k :]
+        return list(self.selector.selected)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -241,7 +249,7 @@ class SoupRun:
             present = zip(self.objectives, losses.tolist(), counts.tolist(), strict=True)
             values = {
                 "losses": {name: loss if count else None for name, loss, count in present},
-                "layers": [self.selector.names[i] for i in self.selector.selected],
+                "layers": [self.selector.names[i] for i in self.layers_of_weights()],
             }
             self.log.write("refresh", self.steps, self.soup.epoch, values | self.report())
 
@@ -250,7 +258,7 @@ class SoupRun:
         return self._pending_losses / self.counts.pending.clamp(min=1)
 
     def _refresh(self, losses: Tensor) -> bool:
-        selected = list(self.selector.selected)
+        selected = self.layers_of_weights()
         if self.measures and not selected:
             return False  # no layer in conflict: weights stay as they are
         statistic = self._pending
@@ -274,6 +282,8 @@ class SoupRun:
         """
         self.drop_step()
         self._step_of_epoch += 1
+        causes = {cause: names[:10] for cause, names in self.faults.current.items()}
+        self.log.write("skipped", self.steps, self.soup.epoch, {"causes": causes})
         self.faults.skip_step()
 
     def _forget(self) -> None:
@@ -284,7 +294,10 @@ class SoupRun:
         """Numbers for the reporter, under the same names at every step."""
         if not self._report:  # it changes with refreshes and epochs only
             self._report = self._make_report()
-        return {**self._report, "soup_skipped_steps": float(sum(self.faults.counts.values()))}
+        counts = self.faults.counts
+        skipped = {f"soup_skipped/{name}": float(counts.get(name, 0)) for name in self.objectives}
+        skipped["soup_skipped/gradient"] = float(counts.get("gradient", 0))
+        return {**self._report, **skipped, "soup_skipped_steps": float(self.faults.skipped)}
 
     def _make_report(self) -> dict[str, float]:
         values = self.soup.report()
@@ -314,6 +327,8 @@ class SoupRun:
         Raises:
             ValueError: if it belongs to other objectives, levels or layers; nothing has changed.
         """
+        # ESPnet maps a checkpoint to the GPU; a soup's numbers live on the CPU.
+        state = tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, state)
         try:
             self._check_state(state)
             self.soup.load_state_dict(state["soup"])
@@ -321,6 +336,7 @@ class SoupRun:
             if not self.conf.reset_soup:
                 raise
             logging.warning("reset_soup: the soup starts afresh. %s", err)
+            self.log.start_afresh()
             return
         if self.measures and state["selector"] is not None:
             self.selector.load_state_dict(state["selector"])

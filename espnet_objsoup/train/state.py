@@ -9,8 +9,10 @@ from torch import Tensor
 
 # The running mean follows the last steps with this weight once there are enough of them.
 MIN_MOMENTUM = 1e-3
-# An objective that has hardly been seen yet must not be blown up when it appears.
+# An objective that is hardly ever there must not be blown up when it appears: its expected number
+# counts as at least this, and as at least this share of the utterances at hand.
 MIN_EXPECTED_COUNT = 0.1
+MIN_EXPECTED_SHARE = 0.1
 
 
 class SoupStateError(ValueError):
@@ -52,14 +54,16 @@ class ExpectedCounts:
 
         Args:
             counts: (K,) utterances of the current micro-batch on all ranks; they stand in for a
-                history before the first step.
+                history before the first step, and bound the weight of a rare objective.
             micro_batches: micro-batches per step.
 
         Returns:
             (K,) float64, >= MIN_EXPECTED_COUNT.
         """
-        expected = counts.double().cpu() * micro_batches if self.steps == 0 else self.mean
+        at_hand = counts.double().cpu() * micro_batches
+        expected = at_hand if self.steps == 0 else self.mean
         expected = torch.where(self.known.isnan(), expected, self.known)
+        expected = torch.maximum(expected, MIN_EXPECTED_SHARE * at_hand)
         return expected.clamp(min=MIN_EXPECTED_COUNT)
 
     def add(self, counts: Tensor) -> None:

@@ -102,5 +102,7 @@ def accept(
     if not proposed.isfinite().all() or not total > MIN_NET_SHARE * share.abs().sum():
         return weights, False
     left = 1.0 - weights[~present].sum()
+    if left <= 0.0:  # a weighting with negative weights gave more than all to those now absent
+        return weights, False
     fresh = torch.where(present, share / total * left, weights)
     return smoothing * weights + (1.0 - smoothing) * fresh, True

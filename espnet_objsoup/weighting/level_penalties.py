@@ -47,7 +47,7 @@ class LevelPenalties:
                 level_coefficients(self.levels, epoch), dtype=torch.float64
             )
 
-    def solve(self, matrix: Tensor, losses: Tensor, references: Tensor) -> None:
+    def solve(self, matrix: Tensor, losses: Tensor, references: Tensor, scale: float = 1.0) -> None:
         """Find the barrier's coefficients.
 
         Args:
@@ -55,10 +55,12 @@ class LevelPenalties:
             losses: (J,) of the levels.
             references: (J,) their running means; a configured target takes precedence. NaN, for a
                 level that has never been present, demands nothing.
+            scale: by which `matrix` has been divided; gaps between losses are divided likewise, so
+                that the solution does not depend on it.
         """
         targets = torch.tensor(self.targets, dtype=torch.float64)
         references = torch.where(targets.isnan(), references[1:], targets)
-        gaps = (losses[1:] - references).nan_to_num(nan=0.0)
+        gaps = (losses[1:] - references).nan_to_num(nan=0.0) / scale
         norms2 = matrix.diagonal()[1:]
         phi = torch.minimum(self._option("alpha") * gaps, self._option("beta") * norms2)
         solution = solve_barrier(matrix.numpy(), phi.numpy(), self._option("eta_max").numpy())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from espnet_objsoup.objectives.levels import LevelSpec
+from espnet_objsoup.objectives.weighting_table import RUNNING, STEP, WEIGHTINGS
 from espnet_objsoup.weighting.base import MIN_SAMPLE_SIZE, WeightingInput, accept
 from espnet_objsoup.weighting.checks import check_finite
 from espnet_objsoup.weighting.gramian_estimate import (
@@ -152,25 +153,31 @@ class Soup:
         return float(self.estimate.effective_sample_size()[rows][:, rows][known].min())
 
     def _update_weights(self, step: Tensor, losses: Tensor, present: Tensor) -> None:
+        # An objective whose gradient has never been measured would look like one of length zero,
+        # which attracts all weight: until then it counts as absent.
+        measured = self.estimate.known().diagonal()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.set_rng_state(self._rng_state)
             for i, (rows, weighting) in enumerate(zip(self.rows, self.weightings, strict=True)):
                 if len(rows) == 1:
                     continue
+                usable_rows = present[rows]
+                if WEIGHTINGS[self.levels[i].weighting].needs in (STEP, RUNNING):
+                    usable_rows = usable_rows & measured[rows]
                 scale = self.estimate.scale(rows)
                 inputs = WeightingInput(
                     step=step[rows][:, rows] / scale,
                     running=project_to_psd(self.estimate.gramian()[rows][:, rows] / scale),
                     sample_size=self.sample_size(rows),
                     losses=losses[rows],
-                    present=present[rows],
+                    present=usable_rows,
                     interval=self.weights_interval,
                     epoch=self.epoch,
                 )
                 proposed = weighting.update(inputs, self.weights[rows])
                 smoothing = weighting.conf.get("smoothing", 0.0)
                 self.weights[rows], usable = accept(
-                    proposed, self.weights[rows], present[rows], smoothing
+                    proposed, self.weights[rows], usable_rows, smoothing
                 )
                 self.kept[i] += not usable
             self._rng_state = torch.get_rng_state()
@@ -182,7 +189,12 @@ class Soup:
         mixing = self._level_of_objective() * self.weights
         running = project_to_psd(self.estimate.gramian() / self.estimate.scale())
         matrix = mixing @ running @ mixing.T
-        self.penalties.solve(0.5 * (matrix + matrix.T), mixing @ losses, mixing @ references)
+        self.penalties.solve(
+            0.5 * (matrix + matrix.T),
+            mixing @ losses,
+            mixing @ references,
+            float(self.estimate.scale()),
+        )
 
     def _level_of_objective(self) -> Tensor:
         """(J, K) float64, 1 where an objective is in a level."""

@@ -49,6 +49,7 @@ class Shard(AbsIterFactory):
 LAYERS = {"pattern": "linear", "scan_steps": 4, "threshold": 0.9, "last_k": 1}
 SOUPS = {
     "flat": {"recipe": "flat", "layers": LAYERS, "weights_interval": 1},
+    "selected": {"recipe": "flat", "layers": {**LAYERS, "scope": "selected"}},
     "random": {"recipe": "bilevel", "weighting": "random", "layers": LAYERS},
     "monitored": {"recipe": "static", "monitor": True, "layers": LAYERS},
 }

@@ -61,6 +61,23 @@ def test_layers_stay_where_the_score_is_uncertain() -> None:
     assert selector.selected == (2,)
 
 
+@pytest.mark.parametrize("scan_steps", [2, 3, 5])
+def test_scans_of_few_steps_select_too(scan_steps: int) -> None:
+    selector = make(scan_steps=scan_steps)
+    found = scan(selector, [-0.9, 0.9, 0.9, 0.9])
+    assert found.errors.isfinite().all()
+    assert selector.selected == (0,)
+
+
+def test_scan_of_a_short_epoch_selects_too() -> None:
+    selector = make(scan_steps=100)
+    selector.begin_epoch(1, 4)
+    for _ in range(4):
+        selector.add(statistic([-0.9, 0.9, 0.9, 0.9]))
+    selector.end_epoch()
+    assert selector.selected == (0,)
+
+
 def test_pairs_that_are_too_few_do_not_count() -> None:
     selector = make(scan_steps=2)
     selector.begin_epoch(1, 100)

@@ -84,7 +84,8 @@ def test_steps_are_those_of_the_definition(tmp_path: Path, name: str, interval: 
             out = model(**batch)
             counts = torch.stack(list(out["counts"].values())).double()
             losses = torch.stack(list(out["losses"].values()))
-            divisor = (counts if expected is None else expected).clamp(min=0.1)
+            divisor = counts if expected is None else torch.maximum(expected, 0.1 * counts)
+            divisor = divisor.clamp(min=0.1)
             sums = losses * counts / divisor
             gradient = torch.autograd.grad(
                 (reference.coefficients * sums).sum(), list(model.parameters()), retain_graph=True
@@ -149,7 +150,9 @@ def test_scope_selected_gives_other_layers_the_plain_average(tmp_path: Path) -> 
     conf = {**SOUPS["languages"], "layers": {**LAYERS, "scope": "selected"}, "weights_interval": 1}
     soup_run = SoupRun(SoupConf.from_dict(conf), model)
     weight, bias = model.linear.weight, model.linear.bias
-    soup_run.layers[0] = type(soup_run.layers[0])("bias", model.linear, (bias,))
+    holder = torch.nn.Module()
+    holder.bias = bias
+    soup_run.layers[0] = type(soup_run.layers[0])("bias", holder, (bias,))
     _, batch = ToyData().build_iter(1)[1]
     out = model(**batch)
     losses = torch.stack(list(out["losses"].values()))
@@ -157,6 +160,7 @@ def test_scope_selected_gives_other_layers_the_plain_average(tmp_path: Path) -> 
 
     class Context:
         scaler = None
+        distributed = False
         options = type("Options", (), {"run": soup_run})
 
     expected_bias = torch.autograd.grad(
@@ -224,6 +228,82 @@ def test_too_many_faults_in_a_row_stop_training_and_name_utterances(tmp_path: Pa
             **soup("flat", max_nonfinite_steps=3),
         )
     assert "trainer_conf.max_nonfinite_steps" in str(error.value)
+
+
+def test_fault_in_what_an_epoch_leaves_over_is_forgotten(tmp_path: Path) -> None:
+    """Seven batches, two per step: the last one's fault must not cost the next epoch a step."""
+
+    class Last(Faulty):
+        def __init__(self) -> None:
+            super().__init__({6}, [2])
+            self.batches = 7
+
+    straight = run(ObjSoupTrainer, tmp_path / "a", data=Last(), accum_grad=2, **soup("flat"))
+    run(ObjSoupTrainer, tmp_path / "b", data=Last(), accum_grad=2, max_epoch=1, **soup("flat"))
+    resumed = run(ObjSoupTrainer, tmp_path / "b", data=Last(), accum_grad=2, **soup("flat"))
+    assert torch.equal(parameters(straight), parameters(resumed))
+    state = torch.load(tmp_path / "a/checkpoint.pth", weights_only=True)["optimizers"][1]["soup"]
+    assert state["steps"] == 6
+    assert state["faults"] == {"counts": {}, "skipped": 0, "in_a_row": 0}
+
+
+def test_scans_select_and_their_selection_is_resumed(tmp_path: Path) -> None:
+    """Two layers of which scans select one by its score; resumed bit for bit."""
+
+    class TwoLayers(ToyModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(4, 4).double()
+
+        def shared_parameters(self) -> list[torch.nn.Parameter]:
+            return list(self.parameters())
+
+        def forward(self, x: Tensor, **batch: Tensor) -> dict:
+            return super().forward(torch.tanh(self.first(x)), **batch)
+
+    layers = {"pattern": ["first", "linear"], "scan_steps": 6, "top_k": 1, "threshold": 0.9}
+    conf = soup("mgda", layers=layers, weights_interval=1)
+    straight = run(ObjSoupTrainer, tmp_path / "a", TwoLayers(), max_epoch=4, **conf)
+    run(ObjSoupTrainer, tmp_path / "b", TwoLayers(), max_epoch=2, **conf)
+    resumed = run(ObjSoupTrainer, tmp_path / "b", TwoLayers(), max_epoch=4, **conf)
+    assert torch.equal(parameters(straight), parameters(resumed))
+    lines = [(tmp_path / name / "soup.jsonl").read_text() for name in "ab"]
+    assert lines[0] == lines[1]
+    scans = [row for row in map(json.loads, lines[0].splitlines()) if row["kind"] == "scan"]
+    assert all(len(row["selected"]) == 1 for row in scans)  # of the two, the worse one
+    state = torch.load(tmp_path / "b/checkpoint.pth", weights_only=True)["optimizers"][1]["soup"]
+    assert [state["selector"]["names"][i] for i in state["selector"]["selected"]] == scans[-1][
+        "selected"
+    ]
+
+
+def test_faults_survive_a_checkpoint_and_are_reported(tmp_path: Path) -> None:
+    run(ObjSoupTrainer, tmp_path, data=Faulty({5}, [2]), max_epoch=1, **soup("flat"))
+    run(ObjSoupTrainer, tmp_path, data=Faulty({5}, [2]), max_epoch=2, **soup("flat"))
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    faults = checkpoint["optimizers"][1]["soup"]["faults"]
+    assert faults == {"counts": {"st/fr-en": 2}, "skipped": 2, "in_a_row": 1}
+    stats = checkpoint["reporter"]["stats"][2]["train"]
+    assert stats["soup_skipped/st/fr-en"] > stats["soup_skipped/asr/de"] == 0
+    rows = [json.loads(line) for line in (tmp_path / "soup.jsonl").read_text().splitlines()]
+    skipped = [row for row in rows if row["kind"] == "skipped"]
+    assert [row["causes"] for row in skipped] == [{"st/fr-en": ["u2"]}] * 2
+
+
+def test_log_of_an_earlier_training_is_put_aside(tmp_path: Path) -> None:
+    for _ in range(3):
+        run(ObjSoupTrainer, tmp_path, max_epoch=1, resume=False, **soup("flat"))
+    names = sorted(path.name for path in tmp_path.glob("soup*.jsonl"))
+    assert names == ["soup.1.jsonl", "soup.2.jsonl", "soup.jsonl"]
+    assert len({(tmp_path / name).read_text() for name in names}) == 1
+
+
+def test_monitor_goes_on_where_no_layer_is_in_conflict(tmp_path: Path) -> None:
+    layers = {"pattern": "linear", "threshold": -1.0, "scan_steps": 6}
+    conf = {"trainer_conf": {"monitor": True, "layers": layers, "weights_interval": 1}}
+    run(ObjSoupTrainer, tmp_path, max_epoch=3, **conf)
+    rows = [json.loads(line) for line in (tmp_path / "soup.jsonl").read_text().splitlines()]
+    assert max(row["step"] for row in rows if row["kind"] == "refresh") == 18
 
 
 def test_checkpoint_of_another_soup_is_refused_or_reset(tmp_path: Path, caplog) -> None:

@@ -28,6 +28,15 @@ def test_expected_counts_are_the_mean_over_steps_and_micro_batches() -> None:
     assert state.pending.tolist() == [0, 0]
 
 
+def test_late_objective_is_not_blown_up() -> None:
+    state = ExpectedCounts(NAMES)
+    for _ in range(50):
+        state.add(torch.tensor([4, 0]))
+        state.end_step()
+    # 4 utterances of an objective never seen before: at most ten times their mean.
+    assert state.divisor(torch.tensor([4, 4]), 1).tolist() == [4.0, 0.4]
+
+
 def test_counts_that_the_sampler_knows_are_used_as_they_are() -> None:
     state = ExpectedCounts(NAMES)
     state.know({"asr/fr": 1.5}, 2)
