@@ -9,10 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from espnet2.asr.ctc import CTC
-from espnet2.asr.decoder.abs_decoder import AbsDecoder
-from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
-from espnet2.tasks import asr as espnet_asr
 from espnet2.tasks.abs_task import IteratorOptions
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.class_choices import ClassChoices
@@ -24,10 +21,23 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import int_or_none, str2bool, str_or_none
 
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
-from espnet_objsoup.models.ssl import CPC, AbsSSLHead, BestRQ, measure_subsampling
-from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.objectives import soup_table
 from espnet_objsoup.tasks.choose_trainer import ChoosesTrainer
+from espnet_objsoup.tasks.components import (
+    asr_decoder_choices,
+    build,
+    build_frontend,
+    build_heads,
+    build_ssl_head,
+    check_encoder_conf,
+    encoder_choices,
+    frontend_choices,
+    normalize_choices,
+    preencoder_choices,
+    specaug_choices,
+    ssl_choices,
+    st_decoder_choices,
+)
 from espnet_objsoup.tasks.label_lengths import check_label_lengths
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.tasks.objective_discovery import (
@@ -41,34 +51,6 @@ from espnet_objsoup.train.options import SoupConf, check_trainer_conf
 from espnet_objsoup.train.preprocessor import ObjSoupPreprocessor
 from espnet_objsoup.train.sampler import SamplerOptions
 
-frontend_choices = espnet_asr.frontend_choices
-specaug_choices = espnet_asr.specaug_choices
-normalize_choices = espnet_asr.normalize_choices
-preencoder_choices = espnet_asr.preencoder_choices
-encoder_choices = ClassChoices(
-    "encoder",
-    classes=dict(espnet_asr.encoder_choices.classes),
-    type_check=AbsEncoder,
-    default="e_branchformer",
-)
-# Decoders that take a prompt and return one distribution per target position.
-_decoders = {
-    name: espnet_asr.decoder_choices.classes[name]
-    for name in ("transformer", "lightweight_conv", "dynamic_conv", "rnn")
-}
-asr_decoder_choices = ClassChoices(
-    "asr_decoder", classes=dict(_decoders), type_check=AbsDecoder, default=None, optional=True
-)
-st_decoder_choices = ClassChoices(
-    "st_decoder", classes=dict(_decoders), type_check=AbsDecoder, default="transformer"
-)
-ssl_choices = ClassChoices(
-    "ssl",
-    classes={"cpc": CPC, "best_rq": BestRQ},
-    type_check=AbsSSLHead,
-    default=None,
-    optional=True,
-)
 preprocessor_choices = ClassChoices(
     "preprocessor",
     classes={"objsoup": ObjSoupPreprocessor},
@@ -119,6 +101,10 @@ class ObjSoupTask(ChoosesTrainer):
         name, conf = getattr(args, "trainer", "default"), getattr(args, "trainer_conf", {})
         check_trainer_conf(name, conf)
         SamplerOptions.from_dict(getattr(args, "sampler_conf", {}))
+        if getattr(args, "print_soup", False) and name != "objsoup":
+            raise ValueError(
+                f"print_soup: expected trainer: objsoup, found {name}: no soup to print"
+            )
         if name == "objsoup" and not args.collect_stats:
             levels = SoupConf.from_dict(conf).resolve(_objectives(args))
             if args.print_soup:
@@ -260,17 +246,17 @@ class ObjSoupTask(ChoosesTrainer):
         # functions would do in another way.
         logging.info("Objectives: %s", ", ".join(objectives))
         options = ModelOptions.from_dict(args.model_conf)
-        frontend, feature_size = _build_frontend(args)
-        specaug = _build(specaug_choices, args.specaug, args.specaug_conf)
-        normalize = _build(normalize_choices, args.normalize, args.normalize_conf)
-        preencoder = _build(preencoder_choices, args.preencoder, args.preencoder_conf)
+        frontend, feature_size = build_frontend(args)
+        specaug = build(specaug_choices, args.specaug, args.specaug_conf)
+        normalize = build(normalize_choices, args.normalize, args.normalize_conf)
+        preencoder = build(preencoder_choices, args.preencoder, args.preencoder_conf)
         input_size = feature_size if preencoder is None else preencoder.output_size()
-        _check_encoder_conf(args.encoder_conf)
+        check_encoder_conf(args.encoder_conf)
         encoder = encoder_choices.get_class(args.encoder)(
             input_size=input_size, **args.encoder_conf
         )
-        asr_head, st_head = _build_heads(args, options, objectives, encoder.output_size())
-        ssl_head = _build_ssl_head(args, feature_size, preencoder, encoder)
+        asr_head, st_head = build_heads(args, options, objectives, encoder.output_size())
+        ssl_head = build_ssl_head(args, feature_size, preencoder, encoder)
         model = ESPnetObjSoupModel(
             token_list=args.token_list,
             languages=languages_of(objectives),
@@ -312,90 +298,3 @@ def _objectives(args: argparse.Namespace) -> list[str]:
     if not args.objectives:
         args.objectives = discover_objectives(args.train_data_path_and_name_and_type, ssl)
     return list(args.objectives)
-
-
-def _build(choices: ClassChoices, name: str | None, conf: dict) -> torch.nn.Module | None:
-    return None if name is None else choices.get_class(name)(**conf)
-
-
-def _build_frontend(args: argparse.Namespace) -> tuple[torch.nn.Module | None, int]:
-    if args.input_size is not None:
-        args.frontend, args.frontend_conf = None, {}
-        return None, args.input_size
-    frontend = frontend_choices.get_class(args.frontend)(**args.frontend_conf)
-    return frontend, frontend.output_size()
-
-
-def _build_ssl_head(
-    args: argparse.Namespace,
-    feature_size: int,
-    preencoder: torch.nn.Module | None,
-    encoder: AbsEncoder,
-) -> AbsSSLHead | None:
-    name = getattr(args, "ssl", None)
-    if name is None:
-        if getattr(args, "ssl_conf", None):
-            raise ValueError(
-                f"ssl_conf: expected it empty with ssl: none, found {', '.join(args.ssl_conf)}; "
-                "set ssl: cpc or ssl: best_rq"
-            )
-        return None
-    head_class = ssl_choices.get_class(name)
-    known = get_default_kwargs(head_class)
-    unknown = sorted(set(args.ssl_conf) - set(known))
-    if unknown:
-        raise ValueError(
-            f"ssl_conf: unknown key {', '.join(unknown)} for ssl: {name}; known keys: "
-            f"{', '.join(known)}"
-        )
-    subsampling = measure_subsampling(encoder, preencoder, feature_size)
-    return head_class(feature_size, encoder.output_size(), subsampling, **args.ssl_conf)
-
-
-def _check_encoder_conf(conf: dict) -> None:
-    for key in ("interctc_layer_idx", "interctc_use_conditioning"):
-        if conf.get(key):
-            raise ValueError(
-                f"encoder_conf.{key}: expected it unset, found {conf[key]}; intermediate CTC would "
-                "put head parameters inside the shared encoder"
-            )
-
-
-def _build_heads(
-    args: argparse.Namespace, options: ModelOptions, objectives: list[str], size: int
-) -> tuple[TaskHead | None, TaskHead | None]:
-    """Heads for the tasks that the objectives need."""
-    tasks = {name.split("/")[0] for name in objectives}
-    vocabulary = len(args.token_list)
-
-    def decoder(choices: ClassChoices, name: str | None, conf: dict) -> AbsDecoder | None:
-        if name is None:
-            return None
-        return choices.get_class(name)(vocab_size=vocabulary, encoder_output_size=size, **conf)
-
-    def ctc(weight: float) -> CTC | None:
-        if weight == 0.0:
-            return None
-        return CTC(odim=vocabulary, encoder_output_size=size, reduce=False, **args.ctc_conf)
-
-    st_decoder = None
-    if "st" in tasks or options.shared_decoder:
-        st_decoder = decoder(st_decoder_choices, args.st_decoder, args.st_decoder_conf)
-    if options.shared_decoder:
-        if args.asr_decoder is not None:
-            raise ValueError(
-                "model_conf.shared_decoder is true: the decoder of both tasks is st_decoder; "
-                f"remove asr_decoder (found {args.asr_decoder})"
-            )
-        asr_decoder = st_decoder
-    else:
-        asr_decoder = decoder(asr_decoder_choices, args.asr_decoder, args.asr_decoder_conf)
-    loss = {"label_smoothing": options.label_smoothing, "loss_mode": options.loss_mode}
-    asr_head = st_head = None
-    if "asr" in tasks:
-        asr_head = TaskHead(
-            asr_decoder, ctc(options.asr_ctc_weight), options.asr_ctc_weight, **loss
-        )
-    if "st" in tasks:
-        st_head = TaskHead(st_decoder, ctc(options.st_ctc_weight), options.st_ctc_weight, **loss)
-    return asr_head, st_head

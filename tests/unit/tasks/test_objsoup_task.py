@@ -192,6 +192,11 @@ def test_options_of_self_supervision_are_documented(name: str) -> None:
     assert documented == get_default_kwargs(ssl_choices.get_class(name))
 
 
+def test_there_is_no_soup_to_print_without_the_trainer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="print_soup: expected trainer: objsoup, found default"):
+        ObjSoupTask.main_worker(parse(tmp_path, CONFIG, "--print_soup", "true"))
+
+
 def test_soup_is_printed_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
