@@ -64,9 +64,15 @@ def test_scores_of_every_objective(mini: tuple[Path, str]) -> None:
 
 def test_training_learns(mini: tuple[Path, str]) -> None:
     (log,) = mini[0].glob("exp_tiny/*/train.log")
-    losses = [float(x) for x in re.findall(r"\[valid\].*?[ ,]loss=([\d.]+)", log.read_text())]
-    assert len(losses) == 10
-    assert losses[-1] < 0.7 * losses[0]
+    lines = [line for line in log.read_text().splitlines() if "epoch results" in line]
+    losses = {
+        split: [float(re.search(rf"\[{split}\].*?[ ,]loss=([\d.]+)", line)[1]) for line in lines]
+        for split in ("train", "valid")
+    }
+    assert len(lines) == 10
+    # 750 utterances are soon learnt by heart: unseen ones follow less far.
+    assert losses["train"][-1] < 0.5 * losses["train"][0]
+    assert losses["valid"][-1] < 0.75 * losses["valid"][0]
     assert "to go: epoch" in log.read_text()
 
 
