@@ -4,6 +4,7 @@
 Shapes: B utterances, T frames, D features, V vocabulary.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,7 @@ class Speech2Text:
         self.tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
         self._forbidden = [i for i, token in enumerate(model.token_list) if _is_special(token)]
         self._searches: dict[str, BatchBeamSearch] = {}
+        self._untrained: set[str] = set()
 
     def __call__(
         self,
@@ -237,6 +239,7 @@ class Speech2Text:
             )
         if head.decoder is None:
             return [[result] for result in self.greedy_ctc(h, lengths, task)]
+        self._warn_of_untrained(task, langs, target_langs)
         prompts = [
             self.model.prompt(task, lang, target if task == "st" else None)
             for lang, target in zip(langs, target_langs, strict=True)
@@ -279,6 +282,20 @@ class Speech2Text:
             ids = tokens[tokens != self.model.blank_id].tolist()
             results.append(self._result(ids, float(path_scores[:length].sum())))
         return results
+
+    def _warn_of_untrained(
+        self, task: str, langs: Sequence[str], target_langs: Sequence[str | None]
+    ) -> None:
+        """Say once that a combination of task and languages was not trained."""
+        for lang, target in set(zip(langs, target_langs, strict=True)):
+            name = f"asr/{lang}" if task == "asr" else f"st/{lang}-{target}"
+            if name not in self.model.objectives and name not in self._untrained:
+                self._untrained.add(name)
+                logging.warning(
+                    "%s was not trained: what comes out is a guess. The model's objectives are %s",
+                    name,
+                    ", ".join(self.model.objectives),
+                )
 
     def _head(self, task: str) -> TaskHead:
         heads = self.model.heads

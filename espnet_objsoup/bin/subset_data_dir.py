@@ -76,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if all(x is None for x in (args.number, args.langs, args.spk_list, args.utt_list)):
         parser.error("expected at least one of --number, --langs, --spk_list, --utt_list")
 
+    if args.source.resolve() == args.target.resolve():
+        parser.error(
+            f"expected another directory to write than the one that is read, {args.source}"
+        )
+
     def work() -> str:
         warn_of_other_files([args.source])
         data = datadir.read(args.source, args.allow_pipes)

@@ -93,6 +93,18 @@ def test_hypotheses_have_no_special_symbols(
         assert result.text == "".join(result.tokens).replace("<space>", " ")
 
 
+def test_untrained_combination_is_said_once(
+    experiment: Path, speeches: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Speech2Text(experiment / "config.yaml", experiment / "model.pth")
+    model(speeches[0], task="st", lang="fr", target_lang="en")
+    assert "was not trained" not in caplog.text
+    for _ in range(2):
+        model(speeches[0], task="st", lang="en", target_lang="fr")
+    assert caplog.text.count("st/en-fr was not trained") == 1
+    assert "st/fr-en" in caplog.text
+
+
 def test_nbest_is_sorted_by_score(speech2text: Speech2Text, speeches: list[np.ndarray]) -> None:
     scores = [r.score for r in speech2text(speeches[1], "asr", "fr", nbest=3)]
     assert len(scores) == 3

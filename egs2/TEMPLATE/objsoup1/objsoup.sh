@@ -457,6 +457,7 @@ if [ "${skip_data_prep}" = false ]; then
     paths=("${token_dir}/tokens.txt")
     [ "${token_type}" = bpe ] && paths+=("${token_dir}/bpe.model")
     run_stage 5 "${f5}" "make the token list" make_tokens "${paths[@]}"
+    unlock_all
 fi
 for number in 6 7 8 9; do
     if includes "${number}" "${number}"; then

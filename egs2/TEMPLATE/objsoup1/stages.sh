@@ -101,7 +101,7 @@ require_stage() {
 _locks=()
 _locked=()
 
-# lock FILE exclusive|shared WHAT    until the stage ends; refuses if another run has it
+# lock FILE exclusive|shared WHAT    until unlock_all; refuses if another run has it
 lock() {
     local file=$1 mode=$2 what=$3 descriptor other
     # Without flock (not Linux) two runs at once are not noticed.
@@ -247,7 +247,9 @@ run_stage() {
         fi
     done
     mv "${marker}.started" "${marker}"
-    unlock_all
+    # Data preparation keeps its locks to the end (objsoup.sh lets go of them): between two of its
+    # stages another run could prepare the same directories in another way.
+    [ "${number}" -le 5 ] || unlock_all
     log "[${number}/${stop_stage}] ${description}: done in $((SECONDS - started)) s"
 }
 

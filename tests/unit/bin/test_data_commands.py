@@ -219,3 +219,17 @@ def test_lists_and_numbers() -> None:
     for value in ("0", "-1", "x", "1.5"):
         with pytest.raises(SystemExit):
             parser.parse_args(["--nj", value])
+
+
+def test_a_subset_does_not_replace_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    datadir.write(make_data(), tmp_path / "d")
+    before = (tmp_path / "d" / "text").read_text()
+    with pytest.raises(SystemExit) as status:
+        subset_data_dir.main([f"{tmp_path}/d", f"{tmp_path}/x/../d", "--number", "1"])
+    assert status.value.code == 2
+    assert (
+        "expected another directory to write than the one that is read" in capsys.readouterr().err
+    )
+    assert (tmp_path / "d" / "text").read_text() == before
