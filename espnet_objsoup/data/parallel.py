@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -133,7 +133,8 @@ def _killed_on_error(cluster: Any) -> Iterator[None]:
         for nanny in cluster.workers.values():
             nanny.auto_restart = False
             if nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may be the one that has died
+                    os.kill(nanny.pid, signal.SIGKILL)
         raise
 
 

@@ -404,6 +404,8 @@ def test_a_killed_stage_is_not_taken_for_finished(
         text=True,
         env=done.environment(),
         start_new_session=True,
+        # Ignored where tests run in the background, which bash would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until((done.work / "processes").exists)
     time.sleep(random.Random(f"{stage} {how}").uniform(0, 0.5))

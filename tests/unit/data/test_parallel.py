@@ -118,6 +118,8 @@ def test_interrupt_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path / "pid")],
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # Ignored where tests run in the background, which Python would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while len(started := list(tmp_path.glob("pid.*"))) < 2 and time.monotonic() < deadline:
