@@ -79,9 +79,10 @@ def build_language_iter_factory(
     rank, world_size = 0, 1
     if iter_options.distributed:
         rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    languages = _language_of_utterances(paths)
     sampler = LanguageSampler(
         {key: shape[0] for key, shape in shapes.items()},
-        _language_of_utterances(paths),
+        languages,
         batch_limit(iter_options.batch_type, iter_options.batch_bins, iter_options.batch_size),
         SamplerOptions.from_dict(args.sampler_conf),
         rank,
@@ -97,7 +98,7 @@ def build_language_iter_factory(
             ", ".join(lonely),
         )
     return LanguageIterFactory(
-        expected_counts=_expected_counts(sampler, paths, objectives),
+        expected_counts=_expected_counts(sampler, paths, languages, objectives),
         dataset=dataset,
         batches=sampler,
         seed=args.seed,
@@ -119,11 +120,14 @@ def _language_of_utterances(paths: Mapping[str, str]) -> dict[str, str]:
 
 
 def _expected_counts(
-    sampler: LanguageSampler, paths: Mapping[str, str], objectives: Iterable[str]
+    sampler: LanguageSampler,
+    paths: Mapping[str, str],
+    languages: Mapping[str, str],
+    objectives: Iterable[str],
 ) -> dict[str, float]:
     columns = {
         name: read_2columns_text(paths[name])
-        for name in ("lang", "text", "st_text", "tgt_lang")
+        for name in ("text", "st_text", "tgt_lang")
         if name in paths
     }
     expected = {}
@@ -136,7 +140,7 @@ def _expected_counts(
             key
             for key, label in labels.items()
             if label != NO_LABEL
-            and columns["lang"][key] == spec.lang
+            and languages[key] == spec.lang
             and (spec.task == "asr" or columns["tgt_lang"][key] == spec.target_lang)
         )
     return expected

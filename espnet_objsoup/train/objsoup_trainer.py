@@ -146,14 +146,15 @@ class ObjSoupTrainer(AbsTrainer):
         reduced_counts = reduced[1].round().long()
         coefficients = run.soup.coefficients.to(sums)
         weights = run.loss_weights().to(sums)
-        if getattr(context.module, "loss_mode", "token") == "espnet":
+        by_batch_size = getattr(context.module, "loss_mode", "token") == "espnet"
+        if by_batch_size:
             divisor = output["weight"].sum().to(sums)
         else:
             divisor = run.counts.divisor(reduced_counts, context.options.accum_grad).to(sums)
         loss = (weights * sums / divisor).sum()
         run.add_losses(reduced[0], reduced_counts)
         soup_loss = (coefficients * sums.detach() / divisor).sum().reshape(1)
-        if getattr(context.module, "loss_mode", "token") == "espnet":
+        if by_batch_size:
             stats = {**output["stats"], "loss_soup": soup_loss}
             return cls.average(context, loss.reshape(1), stats, output["weight"])
         _, stats, weight = cls.average(context, loss.reshape(1), output["stats"], output["weight"])

@@ -8,6 +8,7 @@ With several processes a unit is dealt out evenly: every process sees every lang
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -154,6 +155,7 @@ class LanguageSampler(AbsSampler):
         self._check(lengths, languages)
         self.lengths = np.array([lengths[key] for key in self.keys], dtype=np.int64)
         self.by_language = _group(self.keys, languages)
+        self._language_of = {key: languages[key] for key in self.keys}
         self.epoch_sizes = self._epoch_sizes()
         self._check_bins()
         trials = max(len(self._cut(self._streams(seed), limit)) for seed in _TRIAL_SEEDS)
@@ -209,12 +211,9 @@ class LanguageSampler(AbsSampler):
     def _count_used(self) -> dict[str, float]:
         """Utterances of every language in an epoch, as it is in the end."""
         used = dict.fromkeys(self.by_language, 0.0)
-        language = np.empty(len(self.keys), dtype=object)
-        for lang, rows in self.by_language.items():
-            language[rows] = lang
         for batch in self.global_batches(_TRIAL_SEEDS[0]):
             for unit in batch:
-                used[language[unit[0]]] += len(unit)
+                used[self._language_of[self.keys[unit[0]]]] += len(unit)
         return used
 
     def __len__(self) -> int:
@@ -352,11 +351,11 @@ class LanguageSampler(AbsSampler):
         Args:
             members: ids of the utterances, such as those of an objective.
         """
-        chosen = set(members)
-        expected = 0.0
-        for lang, rows in self.by_language.items():
-            share = sum(key in chosen for key in self.keys[rows]) / len(rows)
-            expected += share * self._used[lang]
+        held = Counter(self._language_of[key] for key in set(members) & self._language_of.keys())
+        # In a fixed order: every process and every resumed run has to get the same bits.
+        expected = sum(
+            held[lang] / len(rows) * self._used[lang] for lang, rows in self.by_language.items()
+        )
         return expected / self.n_batches
 
     def summary(self) -> str:
