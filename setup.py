@@ -37,6 +37,7 @@ INSTALL_REQUIRES = [
     "soxr>=0.5",
     "dask>=2024.1",
     "distributed>=2024.1",
+    "requests>=2.32",
     # ESPnet's default use_tensorboard: true needs it.
     "tensorboard>=2.17",
     "matplotlib>=3.8",
@@ -44,11 +45,14 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # The mini corpus is spoken by eSpeak NG; another version gives other samples.
     "mini": ["espeakng-loader==0.2.4"],
+    # Stages on SLURM, PBS, SGE and LSF.
+    "cluster": ["dask-jobqueue>=0.9"],
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
     "weightings": ["torchjd[full]>=0.18"],
     "test": [
         "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
+        "dask-jobqueue>=0.9",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
