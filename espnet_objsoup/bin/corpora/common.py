@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the subcommands of `prepare_corpus` share."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_objsoup.bin.data_options import print_counts
+from espnet_objsoup.data import datadir
+from espnet_objsoup.data.text import POLICIES
+
+
+def add_out(parser: argparse.ArgumentParser, directories: str = "train, dev, test") -> None:
+    """Add `--out`, the parent of the data directories that the corpus gives."""
+    parser.add_argument("--out", type=Path, default=Path("data"), help=f"parent of {directories}")
+
+
+def add_text_policies(parser: argparse.ArgumentParser, translations: bool = True) -> None:
+    """Add `--asr_text_policy` and, for corpora with translations, `--st_text_policy`."""
+    parser.add_argument("--asr_text_policy", choices=POLICIES, default="lc.rm", help="transcripts")
+    if translations:
+        parser.add_argument("--st_text_policy", choices=POLICIES, default="tc", help="translations")
+
+
+def write_splits(splits: Mapping[str, datadir.DataDir], out: Path) -> str:
+    """Write data directories `out/<split>`; returns what was made, in words.
+
+    Raises:
+        DataDirError: if the data are not valid.
+        OSError: if a file cannot be written.
+    """
+    for split, data in splits.items():
+        datadir.write(data, out / split)
+        print_counts(out / split, data)
+    counts = ", ".join(f"{split} {len(d.columns['utt2spk'])}" for split, d in splits.items())
+    return f"{out}: utterances in {counts}"
