@@ -2,6 +2,7 @@
 """Archives from the web: fetched with resume, checked, unpacked safely, whole or not at all."""
 
 import errno
+import gzip
 import hashlib
 import json
 import os
@@ -174,14 +175,17 @@ def _extract(archive: Path, target: Path) -> None:
         tqdm(total=size, desc=f"unpack {archive.name}", unit="B", unit_scale=True) as progress,
     ):
         try:
-            with tarfile.open(fileobj=file, mode="r|gz") as tar:
+            # tarfile's own decompression stops before the checksum at the end.
+            with gzip.open(file) as content, tarfile.open(fileobj=content, mode="r|") as tar:
                 for member in tar:
                     _check_member(archive, member)
                     # macOS' tar puts attributes into files of their own.
                     if not PurePosixPath(member.name).name.startswith("._"):
                         tar.extract(member, target, filter="data")
                     progress.update(file.tell() - progress.n)
-        except (tarfile.TarError, EOFError, zlib.error) as err:
+                while content.read(_CHUNK):
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as err:
             raise DownloadError(
                 f"{archive}: expected a whole .tar.gz, found a damaged one ({err}); remove it and "
                 "fetch it again"
@@ -254,10 +258,7 @@ def _begin_of(response: Any, url: str, part: Path, begin: int, size_bytes: int) 
             _forget(part)
         raise _Lost(f"{status} {response.reason}")
     if status != 200:
-        raise DownloadError(
-            f"{url}: expected the archive, found {status} {response.reason}; see the page that "
-            "describes the corpus for its present address"
-        )
+        raise DownloadError(_refusal(response, url))
     length = response.headers.get("Content-Length")
     if length is not None and int(length) != size_bytes:
         raise DownloadError(f"{url}: expected {size_bytes} bytes, found {length}; {_CHANGED}")
@@ -265,6 +266,13 @@ def _begin_of(response: Any, url: str, part: Path, begin: int, size_bytes: int) 
     version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
     _validator(part).write_text(json.dumps({"version": version}), encoding="utf-8")
     return 0
+
+
+def _refusal(response: Any, url: str) -> str:
+    return (
+        f"{url}: expected the archive, found {response.status_code} {response.reason}; see the "
+        "page that describes the corpus for its present address, and use it by --mirror"
+    )
 
 
 def _resume_point(part: Path) -> tuple[int, dict[str, str]]:
@@ -296,7 +304,9 @@ def _check_connection(archives: Sequence[Archive], directory: Path) -> None:
 
     url = archives[0].url
     try:
-        requests.head(url, allow_redirects=True, timeout=_TIMEOUT_S[0])
+        answer = requests.head(url, allow_redirects=True, timeout=_TIMEOUT_S[0])
+        if answer.status_code in (404, 410):
+            raise DownloadError(_refusal(answer, url))
     except requests.RequestException as err:
         names = " ".join(archive.name for archive in archives)
         raise DownloadError(
