@@ -29,6 +29,8 @@ INSTALL_REQUIRES = [
     # BLEU signatures carry the version; 2.4 is the first with ko-mecab.
     "sacrebleu>=2.4",
     "jiwer>=4.0",
+    # Classes of Unicode characters in text normalisation.
+    "regex>=2024.4",
     "humanfriendly>=10",
     "tqdm>=4.60",
     "kaldiio>=2.18",
@@ -45,6 +47,9 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # The mini corpus is spoken by eSpeak NG; another version gives other samples.
     "mini": ["espeakng-loader==0.2.4"],
+    # MeCab and its dictionaries, for BLEU in Japanese and Korean.
+    "ja": ["sacrebleu[ja]>=2.4"],
+    "ko": ["sacrebleu[ko]>=2.4"],
     # Stages on SLURM, PBS, SGE and LSF.
     "cluster": ["dask-jobqueue>=0.9"],
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
@@ -53,6 +58,7 @@ EXTRAS_REQUIRE = {
         "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
         "dask-jobqueue>=0.9",
+        "sacrebleu[ja,ko]>=2.4",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",

@@ -4,18 +4,64 @@
 Policies, by the names that ESPnet's translation recipes use:
     tc     case and punctuation kept; Unicode NFKC, quotes and spaces made uniform
     lc     the same in lower case
-    lc.rm  lower case, punctuation removed, except `'`, `-` and `·` inside a word
-Numerals are left alone. Chinese, Japanese and Thai have no spaces.
+    lc.rm  lower case; of punctuation and symbols only what is part of a word or a number
+Nothing is spelled out, and no letter, mark or digit is dropped. docs/data_format.md has the rules
+language by language, with examples. Normalising twice gives what normalising once gives.
 """
 
-import re
 import unicodedata
 
+import regex
+
 POLICIES = ("tc", "lc", "lc.rm")
+# Written without spaces between words: spaces are not kept, and errors are counted in characters.
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "yue"})
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"'})
-_QUOTES |= str.maketrans({"«": '"', "»": '"', "‐": "-", "‑": "-"})
-_INSIDE_WORD = "'-·"
+
+_DOTLESS_I = frozenset({"tr", "az"})
+
+# Spacing accents that are typed for an apostrophe; NFKC would make a space and an accent of them.
+# Control characters that are no white space mean nothing in a text.
+_AS_TYPED = str.maketrans("´`", "''") | dict.fromkeys(
+    code for code in (*range(0x20), *range(0x7F, 0xA0)) if not chr(code).isspace()
+)
+_UNIFORM = (
+    dict.fromkeys(map(ord, "’‘‛‚ʼʻʹ′‹›ꞌ"), "'")
+    | dict.fromkeys(map(ord, "“”„‟«»″"), '"')
+    | dict.fromkeys(map(ord, "‐‑"), "-")
+    # Zero-width space; a character that SentencePiece needs for itself.
+    | dict.fromkeys(map(ord, "\u200b▁"), " ")
+    # Invisible: soft hyphen, directions, word joiner, byte order mark, variation selectors; and the
+    # tatweel, which stretches an Arabic word on the page.
+    | dict.fromkeys(map(ord, "\u00ad\u061c\u200e\u200f\u2060\ufeff\u0640"))
+    | dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+    | dict.fromkeys([*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
+)
+# One letter by two keyboards.
+_PERSIAN = str.maketrans("يىك", "ییک")
+# Zero-width joiners are part of the spelling in these languages, elsewhere a leftover of typing.
+_ZWNJ, _ZWJ = "\u200c", "\u200d"
+_JOINERS = dict.fromkeys(("fa", "ckb", "ps", "ur"), _ZWNJ) | dict.fromkeys(
+    ("as", "bn", "gu", "hi", "kn", "ml", "mr", "ne", "or", "pa", "si", "te"), _ZWNJ + _ZWJ
+)
+_WORD = r"\p{L}\p{M}\p{N}"
+_OUTER_JOINER = regex.compile(rf"(?<![{_WORD}])[{_ZWNJ}{_ZWJ}]+|[{_ZWNJ}{_ZWJ}]+(?![{_WORD}])")
+_REPEATED_JOINER = regex.compile(rf"([{_ZWNJ}{_ZWJ}])[{_ZWNJ}{_ZWJ}]+")
+# Whatever is neither letter, mark, digit nor joiner, except apostrophe, hyphen and middle dot
+# between two of those, and the marks of decimals, thousands and fractions between two digits.
+_DROPPED = regex.compile(
+    rf"(?!(?<=[{_WORD}])['·-](?=[{_WORD}]))"
+    r"(?!(?<=\p{N})[.,٫٬⁄](?=\p{N}))"
+    rf"[^{_WORD}{_ZWNJ}{_ZWJ}\s]+?"
+)
+# Marks without a letter, and those that enclose a symbol.
+_STRANDED_MARKS = regex.compile(rf"(?<![{_WORD}{_ZWNJ}{_ZWJ}])\p{{M}}+|\p{{Me}}\p{{M}}*")
+_CATALAN_DOTS = regex.compile(r"(?<=[lL])[•‧∙⋅・](?=[lL])")
+# Scripts, with their punctuation, beside which a space means nothing.
+_UNSPACED_SCRIPT = (
+    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+    r"\u3000-\u303f\u30fb-\u30fc"
+)
+_NO_SPACE = regex.compile(rf"(?<=[{_UNSPACED_SCRIPT}][\p{{M}} ]*) | (?=[{_UNSPACED_SCRIPT}])")
 
 
 def normalise(text: str, lang: str, policy: str) -> str:
@@ -34,13 +80,12 @@ def normalise(text: str, lang: str, policy: str) -> str:
     """
     if policy not in POLICIES:
         raise ValueError(f"text policy: expected one of {', '.join(POLICIES)}, found {policy!r}")
-    text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    text = _uniform(text, lang)
     if policy != "tc":
-        text = text.lower()
+        text = _lower(text, lang)
     if policy == "lc.rm":
         text = _remove_punctuation(text)
-    separator = "" if lang in UNSPACED_LANGUAGES else " "
-    return separator.join(text.split())
+    return _spaces(text, lang)
 
 
 def normalise_asr_text(text: str, lang: str, policy: str = "lc.rm") -> str:
@@ -53,17 +98,45 @@ def normalise_st_text(text: str, lang: str, policy: str = "tc") -> str:
     return normalise(text, lang, policy)
 
 
+def _uniform(text: str, lang: str) -> str:
+    """One way to write each character."""
+    if text.isascii():
+        return text.translate(_AS_TYPED)
+    text = _compose(text.translate(_AS_TYPED))
+    # Replacing may bring a letter and its accent together.
+    text = _compose(text.translate(_UNIFORM))
+    if lang == "fa":
+        text = text.translate(_PERSIAN)
+    if lang == "ca":
+        text = _CATALAN_DOTS.sub("·", text)
+    if _ZWNJ in text or _ZWJ in text:
+        kept = _JOINERS.get(lang, "")
+        text = "".join(c for c in text if c not in (_ZWNJ, _ZWJ) or c in kept)
+        text = _OUTER_JOINER.sub("", _REPEATED_JOINER.sub(r"\1", _compose(text)))
+    return _compose(text)
+
+
+def _compose(text: str) -> str:
+    """NFKC, which takes the vowel am of Thai and Lao apart: no keyboard writes it so."""
+    text = unicodedata.normalize("NFKC", text)
+    return text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
+
+
+def _lower(text: str, lang: str) -> str:
+    """Lower case: in Turkish and Azeri `I` loses no dot; `İ` becomes `i` everywhere."""
+    text = text.replace("İ", "i")
+    if lang in _DOTLESS_I:
+        text = text.replace("I", "ı")
+    return text if text.isascii() and text.islower() else _compose(text.lower())
+
+
 def _remove_punctuation(text: str) -> str:
-    characters = []
-    for i, character in enumerate(text):
-        if unicodedata.category(character)[0] not in "PS" or (
-            character in _INSIDE_WORD and _is_inside_word(text, i)
-        ):
-            characters.append(character)
-        else:
-            characters.append(" ")
-    return re.sub(r"\s+", " ", "".join(characters))
+    return _DROPPED.sub(" ", _STRANDED_MARKS.sub(" ", text))
 
 
-def _is_inside_word(text: str, i: int) -> bool:
-    return 0 < i < len(text) - 1 and text[i - 1].isalnum() and text[i + 1].isalnum()
+def _spaces(text: str, lang: str) -> str:
+    text = " ".join(text.split())
+    if lang not in UNSPACED_LANGUAGES:
+        return text
+    # Removing a space may bring a letter and its mark together.
+    return _compose(_NO_SPACE.sub("", text))
