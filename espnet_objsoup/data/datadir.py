@@ -31,6 +31,7 @@ __all__ = [
     "objective_counts",
     "read",
     "read_table",
+    "replacing_files",
     "speakers",
     "write",
     "write_table",
@@ -199,7 +200,30 @@ def write(data: DataDir, directory: Path) -> None:
     problems = [f"{directory / name}: no such column to write" for name in missing]
     problems = problems or inconsistencies(data.columns, directory)
     problems = problems or unwritable(data.columns, directory)
-    problems = problems or [
+    if problems:
+        raise DataDirError(listing(problems))
+    with replacing_files(directory) as new:
+        for name, column in data.columns.items():
+            write_table(column, new / name)
+        write_table(speakers(data), new / "spk2utt")
+
+
+@contextmanager
+def replacing_files(directory: Path) -> Iterator[Path]:
+    """Replace the files of a data directory by new ones, all or none.
+
+    Args:
+        directory: need not exist; files of other names in it stay.
+
+    Yields:
+        An empty folder. What lies in it when the block ends without error takes the place of the
+        old files; after an error or Ctrl-C they are as they were.
+
+    Raises:
+        DataDirError: if a folder lies where a file belongs.
+        OSError: if a file cannot be written.
+    """
+    problems = [
         f"{directory / name}: expected a file or nothing, found a folder; move it away (nothing "
         "was written)"
         for name in _FILES
@@ -216,9 +240,7 @@ def write(data: DataDir, directory: Path) -> None:
             for folder in (new, old):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-        for name, column in data.columns.items():
-            write_table(column, new / name)
-        write_table(speakers(data), new / "spk2utt")
+        yield new
         with _naming(directory):
             _exchange(real, new, old)
     finally:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Utterances of a corpus before they become a data directory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from espnet_objsoup.data.datadir import NO_VALUE, DataDir, DataDirError
+from espnet_objsoup.data.datadir import NO_VALUE, REQUIRED, DataDir, DataDirError
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,35 @@ class Utterance:
     translations: Mapping[str, str] = field(default_factory=dict)
 
 
-def to_data_dir(utterances: Iterable[Utterance]) -> DataDir:
-    """Columns of a data directory.
+def rows_of(item: Utterance) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a data directory: id, and file name -> value.
 
     An utterance with several translations becomes a row per target with the suffix `-<target>`;
     the transcript stays with the first, so that recognition is not counted twice.
     """
-    names = ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt", "utt2spk")
-    data = DataDir({name: {} for name in names})
-    for item in utterances:
-        targets = sorted(item.translations) or [NO_VALUE]
-        for i, target in enumerate(targets):
-            suffix = f"-{target}" if len(targets) > 1 else ""
-            row = {
+    targets = sorted(item.translations) or [NO_VALUE]
+    for i, target in enumerate(targets):
+        suffix = f"-{target}" if len(targets) > 1 else ""
+        yield (
+            f"{item.speaker}-{item.utterance}{suffix}",
+            {
                 "wav.scp": item.audio,
                 "text": item.transcript if i == 0 else NO_VALUE,
                 "st_text": item.translations.get(target, NO_VALUE),
                 "utt2lang": item.lang,
                 "utt2tgt": target,
                 "utt2spk": item.speaker,
-            }
+            },
+        )
+
+
+def to_data_dir(utterances: Iterable[Utterance]) -> DataDir:
+    """Columns of a data directory; see `rows_of`. `data.datadir_writer` writes without them."""
+    data = DataDir({name: {} for name in REQUIRED})
+    for item in utterances:
+        for utterance, row in rows_of(item):
             for name, value in row.items():
-                data.columns[name][f"{item.speaker}-{item.utterance}{suffix}"] = value
+                data.columns[name][utterance] = value
     return data
 
 
