@@ -215,7 +215,9 @@ class ESPnetObjSoupModel(AbsESPnetModel):
         speech = speech[:, : int(speech_lengths.max())]
         if self.frontend is None:
             return speech, speech_lengths
-        return self.frontend(speech, speech_lengths)
+        # As in ESPnet's models: the power spectrum does not fit into half precision.
+        with torch.autocast(speech.device.type, enabled=False):
+            return self.frontend(speech, speech_lengths)
 
     def prompt(self, task: str, lang: str, target_lang: str | None = None) -> list[int]:
         """Token ids that start the decoder: `<sos/eos> <lang>`, for ST also `<target_lang>`.

@@ -181,3 +181,15 @@ def test_prompt_names_what_exists() -> None:
 def test_contradicting_head_options_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TaskHead(*arguments)
+
+
+def test_features_are_those_of_float32_under_autocast() -> None:
+    """In half precision the mel filters' sums overflow, or keep eight bits of a spectrum."""
+    model = make_model()
+    batch = make_batch(MIXED)
+    expected, _ = model.features(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, _ = model.features(batch)
+        assert model(**batch)["loss"].isfinite().all()
+    assert features.dtype == torch.float32
+    assert torch.equal(features, expected)
