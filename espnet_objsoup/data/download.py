@@ -142,13 +142,14 @@ def verify(path: Path, size_bytes: int, checksum: str, name: str | None = None) 
         )
 
 
-def unpack(archive: Path, directory: Path, holds: str) -> None:
+def unpack(archive: Path, directory: Path, holds: str, show_progress: bool = True) -> None:
     """Unpack a tar archive; `directory`/`holds` appears when all of it is there.
 
     Args:
         archive: .tar.gz.
         directory: where its content goes, beside what is there already.
         holds: path in the archive that must be there.
+        show_progress: show a bar.
 
     Raises:
         DownloadError: if the archive is damaged, lacks `holds`, or has members that are neither
@@ -158,7 +159,7 @@ def unpack(archive: Path, directory: Path, holds: str) -> None:
     temporary = directory / f".{archive.name}.unpacking"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        _extract(archive, temporary)
+        _extract(archive, temporary, show_progress)
         if not (temporary / holds).exists():
             found = ", ".join(sorted(path.name for path in temporary.iterdir())[:10])
             raise DownloadError(f"{archive}: expected {holds} in it, found {found or 'nothing'}")
@@ -167,12 +168,18 @@ def unpack(archive: Path, directory: Path, holds: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _extract(archive: Path, target: Path) -> None:
+def _extract(archive: Path, target: Path, show_progress: bool) -> None:
     target.mkdir()
     size = archive.stat().st_size
     with (
         open(archive, "rb") as file,
-        tqdm(total=size, desc=f"unpack {archive.name}", unit="B", unit_scale=True) as progress,
+        tqdm(
+            total=size,
+            desc=f"unpack {archive.name}",
+            unit="B",
+            unit_scale=True,
+            disable=not show_progress,
+        ) as progress,
     ):
         try:
             # tarfile's own decompression stops before the checksum at the end.
