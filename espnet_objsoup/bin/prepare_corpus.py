@@ -5,11 +5,13 @@ import argparse
 from collections.abc import Sequence
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command
-from espnet_objsoup.bin.corpora import an4, covost2
+from espnet_objsoup.bin.corpora import aishell, an4, covost2, librispeech
 
 # A corpus is added here by its module in bin/corpora/.
 CORPORA = {
     "covost2": covost2,
+    "librispeech": librispeech,
+    "aishell": aishell,
     "an4": an4,
 }
 
