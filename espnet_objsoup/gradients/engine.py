@@ -3,19 +3,29 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from espnet_objsoup.gradients.frontier import Frontier, Piece, blocks_by_parameter, by_key
 from espnet_objsoup.gradients.layers import Layer
-from espnet_objsoup.gradients.products import Products, concatenate
+from espnet_objsoup.gradients.products import Membership, Products
 from espnet_objsoup.gradients.reference import reference_statistic
-from espnet_objsoup.gradients.rules import Block, Factors, Rows, mixes_utterances
+from espnet_objsoup.gradients.reuse import ReadyGradients, StepLoss
+from espnet_objsoup.gradients.rules import mixes_utterances
 from espnet_objsoup.gradients.statistic import GramianStatistic, common_counts
-from espnet_objsoup.gradients.taps import Call, Recorder, plan
+from espnet_objsoup.gradients.sweep import Sweep, SweepError, find_route
+from espnet_objsoup.gradients.taps import (
+    NO_LAYER,
+    Call,
+    Recorded,
+    Recorder,
+    plan,
+    plan_surroundings,
+)
 
 
 class MeasureError(RuntimeError):
@@ -33,6 +43,16 @@ class TaskLosses:
 
     losses: Mapping[str, Tensor]
     index: Mapping[str, Tensor]
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(next(iter(self.losses.values())))
+
+    @property
+    def device(self) -> torch.device:
+        """Of the losses."""
+        return next(iter(self.losses.values())).device
 
 
 class GradientEngine(ABC):
@@ -69,6 +89,21 @@ class GradientEngine(ABC):
                 precision; divided out again.
         """
 
+    def measure_and_reuse(
+        self, batch: TaskLosses, layers: Sequence[int], step: StepLoss, scale: float = 1.0
+    ) -> tuple[GramianStatistic, ReadyGradients | None]:
+        """As `measure`, and what the step's backward pass need not do again, if there is any.
+
+        Args:
+            batch, layers, scale: as for `measure`.
+            step: the scalar whose backward pass follows.
+
+        Returns:
+            The sums, and gradients of the scalar to be attached to it. Where there are any, parts
+            of the graph are freed: only the attached scalar can be differentiated any more.
+        """
+        return self.measure(batch, layers, scale), None
+
 
 class ReferenceEngine(GradientEngine):
     """One `torch.autograd.grad` per utterance and task: slow, and right for every module."""
@@ -86,40 +121,6 @@ class ReferenceEngine(GradientEngine):
         )
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """How far down a task's cotangents have come.
-
-    Attributes:
-        outputs: tensors that have been reached.
-        cotangents: of these; None for a loss.
-    """
-
-    outputs: Sequence[Tensor]
-    cotangents: Sequence[Tensor] | None
-
-    def go_down(
-        self, calls: Sequence[Call], ends: Sequence[Tensor]
-    ) -> tuple[list[Tensor | None], "Frontier"]:
-        """Cotangents of calls' outputs (None: does not depend), and the frontier at `ends`."""
-        if not self.outputs:
-            return [None] * len(calls), self
-        found = torch.autograd.grad(
-            self.outputs,
-            [*(call.output for call in calls), *ends],
-            self.cotangents,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        reached = [
-            (end, cotangent)
-            for end, cotangent in zip(ends, found[len(calls) :], strict=True)
-            if cotangent is not None
-        ]
-        frontier = Frontier([end for end, _ in reached], [cotangent for _, cotangent in reached])
-        return list(found[: len(calls)]), frontier
-
-
 class GroupedEngine(GradientEngine):
     """One pass per task, for cotangents of modules' outputs only.
 
@@ -134,10 +135,18 @@ class GroupedEngine(GradientEngine):
         n_objectives: K.
         sequential: whether each layer's output is all that the loss knows of it and of the layers
             below. Then the cotangents of one layer at a time are held.
+        model: that the layers are of; given if a step's backward pass may reuse what measuring
+            finds (`measure_and_reuse`). Its layers must not be checkpointed then.
+        shared: parameters of the model that all objectives share.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], n_objectives: int, sequential: bool = False
+        self,
+        layers: Sequence[Layer],
+        n_objectives: int,
+        sequential: bool = False,
+        model: nn.Module | None = None,
+        shared: Iterable[nn.Parameter] = (),
     ) -> None:
         super().__init__(layers, n_objectives)
         self.sequential = sequential
@@ -163,11 +172,24 @@ class GroupedEngine(GradientEngine):
                 "gradient_engine: reference to measure them as they are",
                 ", ".join(mixing),
             )
+        shared = list(shared)
+        self._shared = {id(parameter) for parameter in shared}
+        # With constant statistics gradients can be measured, but not descended along.
+        self.reuses = model is not None and sequential and not mixing
+        self._surroundings = plan_surroundings(model, shared, layers) if self.reuses else None
+        self._reasons: set[str] = set()
 
     @contextmanager
     def recording(self, layers: Sequence[int]) -> Iterator[None]:
         """As GradientEngine."""
-        with self.recorder.recording([(i, self.layers[i], self.plans[i]) for i in layers]):
+        recorded = sorted(layers)
+        whole = self.reuses and bool(layers)
+        if whole:  # also what lies in between, and above
+            recorded = list(range(recorded[0], len(self.layers)))
+        taps = [(i, self.layers[i].module, self.plans[i]) for i in recorded]
+        if whole:
+            taps.append((NO_LAYER, self.layers[-1].module, self._surroundings))
+        with self.recorder.recording(taps, layers, whole):
             yield
 
     def measure(
@@ -179,39 +201,93 @@ class GroupedEngine(GradientEngine):
             MeasureError: if the modules' calls were not recorded, or cannot be told apart by
                 utterance.
         """
-        tasks = {task: index for task, index in batch.index.items() if bool((index >= 0).any())}
-        device = next(iter(batch.losses.values())).device
-        sums = {i: Products(tasks, self.n_objectives, device) for i in layers}
-        calls, boundaries = self.recorder.take()
-        self._check(calls, layers, len(next(iter(batch.losses.values()))))
-        frontiers = {task: Frontier([batch.losses[task].sum() * scale], None) for task in tasks}
-        for part, below in self._parts(layers):
-            of_part = [call for call in calls if call.layer in part]
-            ends = [tensor for i in below for tensor in boundaries[i]]
+        return self._measure(self.recorder.take(), batch, layers, scale)
+
+    def measure_and_reuse(
+        self, batch: TaskLosses, layers: Sequence[int], step: StepLoss, scale: float = 1.0
+    ) -> tuple[GramianStatistic, ReadyGradients | None]:
+        """As GradientEngine.
+
+        Raises:
+            MeasureError: as for `measure`.
+        """
+        recorded = self.recorder.take()
+        if not self.reuses:
+            return self._measure(recorded, batch, layers, scale), None
+        self._check([call for call in recorded.calls if call.counted], layers, batch.size)
+        membership = Membership(batch.index, self.n_objectives, batch.device)
+        try:
+            route = find_route(recorded, batch.losses, step, len(self.layers), self._shared)
+            sweep = Sweep(route, batch.losses, batch.index, step, membership, scale)
+        except SweepError as err:
+            if str(err) not in self._reasons:
+                logging.info("Gradients of measured steps are computed twice: %s", err)
+                self._reasons.add(str(err))
+            return self._measure(recorded, batch, layers, scale), None
+        del recorded, route
+        sums = sweep.run(layers)
+        return self._statistic(batch, layers, sums, sweep.weights), sweep.ready
+
+    def _measure(
+        self, recorded: Recorded, batch: TaskLosses, layers: Sequence[int], scale: float
+    ) -> GramianStatistic:
+        """Measuring passes that leave the graph as it is."""
+        losses = {
+            task: batch.losses[task]
+            for task, index in batch.index.items()
+            if bool((index >= 0).any())
+        }
+        calls = [call for call in recorded.calls if call.counted]
+        self._check(calls, layers, batch.size)
+        membership = Membership(batch.index, self.n_objectives, batch.device)
+        sums = {i: Products(membership) for i in layers}
+        frontiers = {
+            task: Frontier([loss], [torch.full_like(loss, scale)]) for task, loss in losses.items()
+        }
+        for piece in self._pieces(calls, recorded.outputs, layers):
             cotangents = {}
             for task in list(frontiers):
-                cotangents[task], frontiers[task] = frontiers[task].go_down(of_part, ends)
-            for positions in _by_key(of_part):
-                self._add_parameter(of_part, positions, cotangents, sums, scale)
-        common = common_counts(batch.index, self.n_objectives)
-        statistic = GramianStatistic.from_sums(
-            torch.stack([sums[i].grams for i in layers]),
-            torch.stack([sums[i].own for i in layers]),
-            torch.diagonal(common),
-            common,
-        )
+                cotangents[task], frontiers[task] = frontiers[task].go_down(
+                    [call.output for call in piece.calls], piece.ends
+                )
+            for positions in by_key(piece.calls):
+                products = sums[piece.calls[positions[0]].layer]
+                for _, blocks in blocks_by_parameter(piece.calls, positions, cotangents, scale):
+                    products.add(blocks)
+        statistic = self._statistic(batch, layers, sums)
         return self._with_others(statistic, batch, layers, scale)
 
-    def _parts(self, layers: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-        """Layers whose cotangents are held at the same time, and those that come next below.
+    def _statistic(
+        self,
+        batch: TaskLosses,
+        layers: Sequence[int],
+        sums: Mapping[int, Products],
+        weights: Tensor | None = None,
+    ) -> GramianStatistic:
+        """From sums of gradients that are multiplied by (K,) `weights` of objectives."""
+        grams = torch.stack([sums[i].grams for i in layers]).cpu()
+        own = torch.stack([sums[i].own for i in layers]).cpu()
+        if weights is not None:
+            grams, own = (x / (weights[:, None] * weights) for x in (grams, own))
+        common = common_counts(batch.index, self.n_objectives)
+        return GramianStatistic.from_sums(grams, own, torch.diagonal(common), common)
+
+    def _pieces(
+        self, calls: Sequence[Call], outputs: Mapping[int, Sequence[Tensor]], layers: Sequence[int]
+    ) -> list[Piece]:
+        """From the top down: layers whose cotangents are held at the same time.
 
         Blocks of an encoder follow one another, so that one after the other can be gone through
         from the top; layers chosen by a pattern may stand side by side.
         """
         if not self.sequential:
-            return [(list(layers), [])]
+            return [Piece(list(calls), [])]
         ordered = sorted(layers, reverse=True)
-        return [([i], ordered[n + 1 : n + 2]) for n, i in enumerate(ordered)]
+        ends = [*(outputs.get(i, []) for i in ordered[1:]), []]
+        return [
+            Piece([call for call in calls if call.layer == i], of_layer)
+            for i, of_layer in zip(ordered, ends, strict=True)
+        ]
 
     def _check(self, calls: Sequence[Call], layers: Sequence[int], batch_size: int) -> None:
         recorded = {call.layer for call in calls}
@@ -236,31 +312,6 @@ class GroupedEngine(GradientEngine):
                     "gradient_engine: reference, or other layers (layers.pattern)"
                 )
 
-    def _add_parameter(
-        self,
-        calls: Sequence[Call],
-        positions: Sequence[int],
-        cotangents: Mapping[str, list[Tensor | None]],
-        sums: Mapping[int, Products],
-        scale: float,
-    ) -> None:
-        """Add the parameters of one module, from all its calls and all tasks."""
-        by_parameter: dict[int, dict[str, list[Block]]] = {}
-        for task, of_task in cotangents.items():
-            for position in positions:
-                g, of_task[position] = of_task[position], None  # freed as they are consumed
-                if g is None:
-                    continue
-                for i, block in enumerate(_blocks(calls[position], g, scale)):
-                    by_parameter.setdefault(i, {}).setdefault(task, []).append(block)
-        products = sums[calls[positions[0]].layer]
-        for of_tasks in by_parameter.values():
-            blocks = {task: concatenate(parts) for task, parts in of_tasks.items()}
-            if isinstance(next(iter(blocks.values())), Factors):
-                products.add_factors(blocks)
-            else:
-                products.add_rows(blocks)
-
     def _with_others(
         self, statistic: GramianStatistic, batch: TaskLosses, layers: Sequence[int], scale: float
     ) -> GramianStatistic:
@@ -277,23 +328,6 @@ class GroupedEngine(GradientEngine):
         return statistic
 
 
-def _by_key(calls: Sequence[Call]) -> list[list[int]]:
-    """Positions of the calls that belong to one module or parameter."""
-    groups: dict[int, list[int]] = {}
-    for position, call in enumerate(calls):
-        groups.setdefault(call.key, []).append(position)
-    return list(groups.values())
-
-
-def _blocks(call: Call, g: Tensor, scale: float) -> list[Block]:
-    """Blocks of a call, in single precision's range: the scale is divided out first."""
-    if scale != 1.0:
-        g = g.to(torch.promote_types(g.dtype, torch.float32)) / scale
-    if call.module is None:
-        return [Rows(g.flatten(1))]
-    return call.rule(call.module, call.x, g)
-
-
 ENGINES: dict[str, type[GradientEngine]] = {
     "grouped": GroupedEngine,
     "reference": ReferenceEngine,
@@ -301,16 +335,20 @@ ENGINES: dict[str, type[GradientEngine]] = {
 
 
 def make_engine(
-    name: str, layers: Sequence[Layer], n_objectives: int, sequential: bool
+    name: str,
+    layers: Sequence[Layer],
+    n_objectives: int,
+    sequential: bool,
+    model: nn.Module | None = None,
+    shared: Iterable[nn.Parameter] = (),
 ) -> GradientEngine:
     """An engine by its name in `trainer_conf.gradient_engine`.
 
     Args:
         name: `grouped` or `reference`.
-        layers: of the model.
-        n_objectives: K.
-        sequential: as for GroupedEngine.
+        layers, n_objectives: of the model.
+        sequential, model, shared: as for GroupedEngine.
     """
     if name == "grouped":
-        return GroupedEngine(layers, n_objectives, sequential)
+        return GroupedEngine(layers, n_objectives, sequential, model, shared)
     return ENGINES[name](layers, n_objectives)

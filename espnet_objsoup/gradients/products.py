@@ -20,48 +20,95 @@ _CHUNK = 2**26
 _COST_OF_A_NUMBER = 24.0
 
 
-class Products:
-    """Sums of inner products of one layer.
+class Membership:
+    """Which utterances of a batch are summed up to what.
 
     Args:
         index: task -> (B,) objective of each utterance, -1 for none.
         n_objectives: K.
-        device: of the blocks.
+        device: of the gradients.
+
+    Attributes:
+        index: as given, on the device.
+        n_objectives: K.
+        columns: the same as plain lists.
+        present: (objectives that occur,), in order, on the device.
+        places: objective -> its place in `present`.
+        members: task -> (objectives that occur, B) bool.
+        rows: task -> for each objective that occurs, the positions of its utterances.
+    """
+
+    def __init__(
+        self, index: Mapping[str, Tensor], n_objectives: int, device: str | torch.device
+    ) -> None:
+        self.n_objectives = n_objectives
+        # Copied to the host once: asking the device for every product would wait for it each time.
+        self.columns = {task: column.tolist() for task, column in index.items()}
+        found = sorted({k for column in self.columns.values() for k in column} - {-1})
+        self.places = {k: i for i, k in enumerate(found)}
+        self.index = {task: column.to(device) for task, column in index.items()}
+        self.present = torch.tensor(found, dtype=torch.long, device=device)
+        self.members = {
+            task: column == self.present[:, None] for task, column in self.index.items()
+        }
+        self.rows = {
+            task: [
+                torch.tensor([b for b, k in enumerate(column) if k == objective], device=device)
+                for objective in found
+            ]
+            for task, column in self.columns.items()
+        }
+
+
+class Products:
+    """Sums of inner products of one layer.
+
+    Args:
+        membership: of the batch.
 
     Attributes:
         grams: (K, K) float64, <S_k, S_l>.
         own: (K, K) float64, sum over utterances of <g_b^k, g_b^l>.
     """
 
-    def __init__(
-        self, index: Mapping[str, Tensor], n_objectives: int, device: torch.device
-    ) -> None:
-        square = (n_objectives, n_objectives)
+    def __init__(self, membership: Membership) -> None:
+        square = (membership.n_objectives, membership.n_objectives)
+        device = membership.present.device
         self.grams = torch.zeros(square, dtype=torch.float64, device=device)
         self.own = torch.zeros(square, dtype=torch.float64, device=device)
-        self.index = dict(index)
-        present = torch.cat([column for column in index.values()]).unique()
-        self.present = present[present >= 0]
-        # (objectives that are present, B): which utterances are summed up to what.
-        self.members = {task: (column == self.present[:, None]) for task, column in index.items()}
+        self.batch = membership
 
-    def add_rows(self, blocks: Mapping[str, Rows]) -> None:
-        """Add small parameters, written out per utterance."""
-        values = {task: _single(block.values) for task, block in blocks.items()}
-        self._add_sums(sum(self._sum(task, written) for task, written in values.items()))
-        self._add_own_of(values)
+    def add(self, blocks: Mapping[str, Factors | Rows]) -> Tensor:
+        """Add a parameter.
 
-    def add_factors(self, blocks: Mapping[str, Factors]) -> None:
-        """Add a matrix parameter."""
-        blocks = {task: Factors(b.x.to(b.g.dtype), b.g) for task, b in blocks.items()}
-        if next(iter(blocks.values())).g.device.type == "cpu":
-            self._add_one_by_one(blocks)
-        elif self._is_wide(blocks):
-            self._add_by_frames(blocks)
+        Args:
+            blocks: task -> gradients of all utterances.
+
+        Returns:
+            (objectives that occur, P) sums S_k, in at least single precision.
+        """
+        some = next(iter(blocks.values()))
+        if isinstance(some, Rows):
+            sums = self._add_rows(blocks)
         else:
-            self._add_in_chunks(blocks)
+            blocks = {task: Factors(b.x.to(b.g.dtype), b.g) for task, b in blocks.items()}
+            if some.g.device.type == "cpu":
+                sums = self._add_one_by_one(blocks)
+            elif self._is_wide(blocks):
+                sums = self._add_by_frames(blocks)
+            else:
+                sums = self._add_in_chunks(blocks)
+        present = self.batch.present
+        self.grams[present[:, None], present] += (sums @ sums.T).double()
+        return sums
 
-    def _add_one_by_one(self, blocks: Mapping[str, Factors]) -> None:
+    def _add_rows(self, blocks: Mapping[str, Rows]) -> Tensor:
+        """Small parameters, written out per utterance."""
+        values = {task: _single(block.values) for task, block in blocks.items()}
+        self._add_own_of(values)
+        return sum(self._sum(task, written) for task, written in values.items())
+
+    def _add_one_by_one(self, blocks: Mapping[str, Factors]) -> Tensor:
         """One utterance after the other, in a buffer that stays in a processor's cache.
 
         Forming all blocks at once is bound by memory: three times slower on a CPU.
@@ -71,9 +118,8 @@ class Products:
         single = torch.promote_types(some.g.dtype, torch.float32)
         buffer = torch.empty(len(blocks), outputs, inputs, dtype=single)
         flat = buffer.view(len(blocks), -1)
-        sums = torch.zeros(len(self.present), outputs * inputs, dtype=single)
-        places = {int(k): i for i, k in enumerate(self.present)}
-        columns = {task: self.index[task].tolist() for task in blocks}
+        sums = torch.zeros(len(self.batch.present), outputs * inputs, dtype=single)
+        places, columns = self.batch.places, self.batch.columns
         # In Python's own numbers: additions to a tensor, one by one, would cost more than products.
         own = [[0.0] * len(self.own) for _ in self.own]
         for b in range(some.g.size(0)):
@@ -87,7 +133,7 @@ class Products:
             for i, j in itertools.product(range(len(rows)), repeat=2):
                 own[rows[i][0]][rows[j][0]] += products[i][j]
         self.own += torch.tensor(own, dtype=torch.float64)
-        self._add_sums(sums)
+        return sums
 
     def _is_wide(self, blocks: Mapping[str, Factors]) -> bool:
         """Whether products of frames cost less than blocks per utterance."""
@@ -96,26 +142,25 @@ class Products:
         by_frames = 2.0 * n * frames**2 * (inputs + outputs)
         return by_frames < _COST_OF_A_NUMBER * n * inputs * outputs
 
-    def _add_by_frames(self, blocks: Mapping[str, Factors]) -> None:
+    def _add_by_frames(self, blocks: Mapping[str, Factors]) -> Tensor:
         """Sums by one product of matrices per objective; own products without forming blocks."""
-        sums: list[Tensor | int] = [0] * len(self.present)
+        some = next(iter(blocks.values()))
+        single = torch.promote_types(some.g.dtype, torch.float32)
+        shape = (len(self.batch.present), some.g.size(2), some.x.size(2))
+        sums = torch.zeros(shape, dtype=single, device=some.g.device)
         for task, block in blocks.items():
-            for i, member in enumerate(self.members[task]):
-                if not member.any():
-                    continue
-                x, g = block.x[member].flatten(0, 1), block.g[member].flatten(0, 1)
-                sums[i] = sums[i] + _single(g.T @ x).flatten()
-        empty = torch.zeros_like(next(total for total in sums if isinstance(total, Tensor)))
-        self._add_sums(
-            torch.stack([total if isinstance(total, Tensor) else empty for total in sums])
-        )
+            for i, rows in enumerate(self.batch.rows[task]):
+                if len(rows) > 0:
+                    x, g = block.x[rows].flatten(0, 1), block.g[rows].flatten(0, 1)
+                    sums[i] += _single(g.T @ x)
         for first, second in itertools.combinations_with_replacement(blocks, 2):
             a, b = blocks[first], blocks[second]
             inputs = torch.bmm(a.x, b.x.transpose(1, 2))
             outputs = torch.bmm(a.g, b.g.transpose(1, 2))
             self._add_own(first, second, (_single(inputs) * _single(outputs)).sum((1, 2)))
+        return sums.flatten(1)
 
-    def _add_in_chunks(self, blocks: Mapping[str, Factors]) -> None:
+    def _add_in_chunks(self, blocks: Mapping[str, Factors]) -> Tensor:
         """Blocks of some utterances at a time."""
         some = next(iter(blocks.values()))
         step = max(1, _CHUNK // (some.x.size(2) * some.g.size(2) * len(blocks)))
@@ -128,11 +173,11 @@ class Products:
             }
             sums = sums + sum(self._sum(task, rows, chunk) for task, rows in written.items())
             self._add_own_of(written, chunk)
-        self._add_sums(sums)
+        return sums
 
     def _sum(self, task: str, written: Tensor, chunk: slice = slice(None)) -> Tensor:
         """(present objectives, P) sums of (n, P) gradients by objective."""
-        return self.members[task][:, chunk].to(written.dtype) @ written
+        return self.batch.members[task][:, chunk].to(written.dtype) @ written
 
     def _add_own_of(self, written: Mapping[str, Tensor], chunk: slice = slice(None)) -> None:
         for first, second in itertools.combinations_with_replacement(written, 2):
@@ -140,15 +185,11 @@ class Products:
             products = torch.bmm(written[first].unsqueeze(1), written[second].unsqueeze(2))
             self._add_own(first, second, products[:, 0, 0], chunk)
 
-    def _add_sums(self, sums: Tensor) -> None:
-        """Add the products of (present objectives, P) sums."""
-        self.grams[self.present[:, None], self.present] += (sums @ sums.T).double()
-
     def _add_own(
         self, first: str, second: str, products: Tensor, chunk: slice = slice(None)
     ) -> None:
         """Add (n,) products of the utterances' gradients for two tasks."""
-        k, j = self.index[first][chunk], self.index[second][chunk]
+        k, j = self.batch.index[first][chunk], self.batch.index[second][chunk]
         both = (k >= 0) & (j >= 0)
         k, j, products = k[both], j[both], products[both].double()
         self.own.index_put_((k, j), products, accumulate=True)

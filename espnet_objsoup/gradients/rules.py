@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of single modules, utterance by utterance, from their inputs and cotangents.
 
-A rule maps (module, input, cotangent of the output) to blocks, one per parameter. Both tensors have
-the utterances of the batch as their first axis: B utterances, T frames, I and O features.
+A rule maps (module, input, cotangent of the output) to blocks, one for each of the module's own
+parameters that need a gradient, in its order, each with the numbers of the parameter in the
+parameter's order. Both tensors have the utterances of the batch as their first axis: B utterances,
+T frames, I and O features.
 """
 
 from collections.abc import Callable, Sequence
@@ -137,7 +139,7 @@ def embedding(module: nn.Embedding, x: Tensor, g: Tensor) -> list[Block]:
     one_hot = F.one_hot(x, module.num_embeddings).to(g.dtype)
     if module.padding_idx is not None:
         one_hot = one_hot * (x != module.padding_idx).unsqueeze(-1)
-    return [Factors(one_hot, g)]
+    return [Factors(g, one_hot)]  # weight is (V, D)
 
 
 _RULES: dict[type[nn.Module], Rule] = {
@@ -156,6 +158,14 @@ _BROADCAST: dict[type[nn.Module], dict[str, Callable[[Tensor], Sequence[int]]]] 
     attention: {
         name: lambda parameter: (1, *parameter.shape) for name in ("pos_bias_u", "pos_bias_v")
     }
+    for attention in (RelPositionMultiHeadedAttention, LegacyRelPositionMultiHeadedAttention)
+}
+
+
+# Modules that compute something once for all utterances of a batch: the child that does it, and the
+# position of the argument that it does it with.
+_ONCE: dict[type[nn.Module], tuple[str, int]] = {
+    attention: ("linear_pos", 3)
     for attention in (RelPositionMultiHeadedAttention, LegacyRelPositionMultiHeadedAttention)
 }
 
@@ -182,6 +192,11 @@ def broadcast_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Parameter name -> shape per utterance, of parameters held directly and added to a tensor."""
     shapes = _BROADCAST.get(type(module), {})
     return {name: tuple(shape(getattr(module, name))) for name, shape in shapes.items()}
+
+
+def once_for_all(module: nn.Module) -> tuple[str, int] | None:
+    """Name of the child that works once for all utterances, and position of its argument."""
+    return _ONCE.get(type(module))
 
 
 def mixes_utterances(module: nn.Module) -> bool:

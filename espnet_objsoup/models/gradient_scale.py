@@ -5,6 +5,8 @@ One ordinary backward pass then gives shared parameters the weighted direction a
 unweighted gradients, whoever runs it (DistributedDataParallel, AMP, accumulation).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,11 +19,33 @@ class GradientScale:
     Attributes:
         factors: (K,) on the model's device.
         active: whether backward passes are scaled. Passes that measure gradients are not.
+        inputs: encoder outputs that heads were given within `noting_inputs`, each once.
     """
 
     def __init__(self, factors: Tensor) -> None:
         self.factors = factors
         self.active = False
+        self.inputs: list[Tensor] = []
+        self._notes = False
+
+    @contextmanager
+    def noting_inputs(self, wanted: bool) -> Iterator[None]:
+        """Within it, `inputs` are kept if they are wanted; they hold the graph."""
+        self.inputs, self._notes = [], wanted
+        try:
+            yield
+        finally:
+            self._notes = False
+
+    def note(self, h: Tensor) -> None:
+        """Keep an encoder output."""
+        if self._notes and not any(known is h for known in self.inputs):
+            self.inputs.append(h)
+
+    def take_inputs(self) -> list[Tensor]:
+        """Hand over the noted inputs, and forget them."""
+        taken, self.inputs = self.inputs, []
+        return taken
 
 
 class _ScaleRows(torch.autograd.Function):
@@ -53,4 +77,5 @@ def scale_gradient(h: Tensor, index: Tensor, scale: GradientScale) -> Tensor:
     Returns:
         `h` itself, as far as values are concerned.
     """
+    scale.note(h)
     return _ScaleRows.apply(h, index, scale)

@@ -189,8 +189,9 @@ class ObjSoupTrainer(AbsTrainer):
         run = context.options.run
         if run.faults.current:
             return  # on every process alike: the sums are those of all
-        wrong = run.measure(
+        wrong, loss = run.measure(
             context.output,
+            loss,
             scale=context.scaler.get_scale() if context.scaler else 1.0,
             device=context.device,
             distributed=context.distributed,

@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from espnet_objsoup.gradients.engine import TaskLosses, make_engine
 from espnet_objsoup.gradients.layer_selection import LayerSelector
 from espnet_objsoup.gradients.layers import find_layers
+from espnet_objsoup.gradients.reuse import StepLoss
 from espnet_objsoup.gradients.statistic import GramianStatistic
 from espnet_objsoup.models.gradient_scale import GradientScale
 from espnet_objsoup.objectives import LayerError, LayersConf, soup_table
@@ -81,13 +82,18 @@ class SoupRun:
             len(self.objectives),
             # The default are the blocks of the encoder, one after the other.
             sequential=conf.layers.pattern is None,
+            model=model if self.measures and not _is_checkpointed(model) else None,
+            shared=model.shared_parameters(),
         )
         names = [layer.name for layer in self.layers]
         self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())
         of_head = [model.objectives_of_head[name] for name in self.objectives]
         self.objectives_of_head = torch.tensor(of_head, dtype=torch.float64)
-        # In recipe static the weights stand in the loss, for heads too.
-        self.scale = None if conf.is_static else GradientScale(torch.zeros(len(of_head)))
+        # In recipe static the weights stand in the loss, for heads too: the scale only notes then
+        # where heads begin.
+        self.scale = None
+        if self.measures or not conf.is_static:
+            self.scale = GradientScale(torch.ones(len(of_head)))
         model.gradient_scale = self.scale
         self._step_of_epoch = 0
         self._pending: GramianStatistic | None = None
@@ -161,29 +167,47 @@ class SoupRun:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Must surround the forward pass of every micro-batch."""
-        with self.engine.recording(self.measured_layers()):
+        measured = self.measured_layers()
+        with ExitStack() as stack:
+            stack.enter_context(self.engine.recording(measured))
+            if self.scale is not None:
+                stack.enter_context(self.scale.noting_inputs(bool(measured)))
             yield
 
     def measure(
-        self, output: Mapping[str, Any], scale: float, device: str, distributed: bool
-    ) -> list[str]:
+        self,
+        output: Mapping[str, Any],
+        loss: Tensor,
+        scale: float,
+        device: str,
+        distributed: bool,
+    ) -> tuple[list[str], Tensor]:
         """Measure a micro-batch's gradients, if the current step asks for it.
 
         Args:
             output: of the model.
+            loss: scalar that the step's backward pass begins from.
             scale: of the losses, in half precision.
             device: that the process group communicates from.
             distributed: whether the sums of all processes are added; every process calls this for
                 every micro-batch.
 
         Returns:
-            Objectives whose gradients are not finite. The sums are not used then.
+            Objectives whose gradients are not finite, the sums of which are not used; and the
+            scalar to use in place of `loss`, within `weighting()`: its backward pass does not do
+            again what measuring has done.
         """
         measured = self.measured_layers()
         if not measured:
-            return []
+            return [], loss
         losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-        statistic = self.engine.measure(losses, measured, scale)
+        head_inputs = self.scale.take_inputs()
+        if self.conf.layers.scope == "selected" and not self.conf.is_static:
+            statistic = self.engine.measure(losses, measured, scale)  # two backward passes follow
+        else:
+            step = StepLoss(loss, head_inputs, self._factors())
+            statistic, ready = self.engine.measure_and_reuse(losses, measured, step, scale)
+            loss = loss if ready is None else ready.attach(loss)
         if not self.is_scan:
             statistic = statistic.collapse()
         if distributed:
@@ -193,7 +217,14 @@ class SoupRun:
             self._forgone = True
         else:
             self._pending = statistic if self._pending is None else self._pending + statistic
-        return [self.objectives[k] for k in wrong]
+        return [self.objectives[k] for k in wrong], loss
+
+    def _factors(self) -> Tensor:
+        """(K,) on gradients where heads begin, while weights act."""
+        if self.conf.is_static:
+            return torch.ones(len(self.objectives), dtype=torch.float64)
+        # The loss has the weight 1 / (objectives of the head): undone here.
+        return self.soup.coefficients * self.objectives_of_head
 
     def add_losses(self, sums: Tensor, counts: Tensor) -> None:
         """Add (K,) sums of losses and utterances of a micro-batch, all ranks together."""
@@ -203,23 +234,21 @@ class SoupRun:
     @contextmanager
     def weighting(self) -> Iterator[None]:
         """Within it, backward passes give shared parameters the soup's direction."""
-        with self._scaled(self.soup.coefficients):
+        with self._scaled(self._factors()):
             yield
 
     @contextmanager
     def plain_average(self) -> Iterator[None]:
         """Within it, backward passes give shared parameters the mean over all objectives."""
-        n_objectives = len(self.objectives)
-        with self._scaled(torch.full((n_objectives,), 1.0 / n_objectives, dtype=torch.float64)):
+        with self._scaled(self.objectives_of_head / len(self.objectives)):
             yield
 
     @contextmanager
-    def _scaled(self, coefficients: Tensor) -> Iterator[None]:
-        if self.scale is None:
+    def _scaled(self, factors: Tensor) -> Iterator[None]:
+        if self.scale is None or self.conf.is_static:
             yield
             return
-        # The loss has the weight 1 / (objectives of the head): undone here.
-        self.scale.factors = coefficients * self.objectives_of_head
+        self.scale.factors = factors
         self.scale.active = True
         try:
             yield
@@ -359,3 +388,8 @@ class SoupRun:
             )
         if self.measures and state["selector"] is not None:
             self.selector.check_state(state["selector"])
+
+
+def _is_checkpointed(model: nn.Module) -> bool:
+    """Whether ESPnet recomputes activations of some layers in the backward pass."""
+    return any(getattr(module, "gradient_checkpoint_layers", None) for module in model.modules())

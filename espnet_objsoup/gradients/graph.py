@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Going through autograd's graph by hand: what a tensor depends on, and by which way."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass
+class Reach:
+    """What lies between outputs and the tensors at which the search stopped.
+
+    Attributes:
+        nodes: of the graph.
+        leaves: tensors at its ends, such as parameters, by id.
+    """
+
+    nodes: set[Any] = field(default_factory=set)
+    leaves: dict[int, Tensor] = field(default_factory=dict)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether the node that made a tensor is among them."""
+        return tensor.grad_fn in self.nodes
+
+
+def reach(outputs: Iterable[Tensor], stops: Iterable[Tensor]) -> Reach:
+    """Follow the graph down from outputs, up to the tensors to stop at.
+
+    Args:
+        outputs: to start from.
+        stops: their nodes are not entered; other outputs of the same nodes are.
+    """
+    closed = {_edge(tensor) for tensor in stops}
+    found = Reach()
+    waiting = [_edge(tensor) for tensor in outputs if tensor.requires_grad]
+    while waiting:
+        edge = waiting.pop()
+        node = edge[0]
+        if node is None or edge in closed or node in found.nodes:
+            continue
+        found.nodes.add(node)
+        leaf = getattr(node, "variable", None)  # of AccumulateGrad
+        if leaf is not None:
+            found.leaves[id(leaf)] = leaf
+        waiting.extend(node.next_functions)
+    return found
+
+
+def _edge(tensor: Tensor) -> tuple[Any, int]:
+    return tensor.grad_fn, tensor.output_nr

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step's gradients, taken from the measuring passes, against an ordinary backward pass."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from espnet_objsoup.gradients import products
+from espnet_objsoup.gradients.engine import GroupedEngine, TaskLosses
+from espnet_objsoup.gradients.layers import find_layers
+from espnet_objsoup.gradients.reuse import ReadyGradients, StepLoss, objective_weights
+from espnet_objsoup.models.gradient_scale import GradientScale
+from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
+
+from ..models.model_factory import make_ssl_model
+from .test_engine import ENCODERS, Gate, method, with_encoder  # noqa: F401 (a fixture)
+from .test_reference import ROWS, SECONDS, double_batch
+
+K_FACTORS = [0.4, 1.6, 0.7, 1.1, 0.3, 0.05]
+
+
+class Step:
+    """One step of a model whose gradients are weighted where heads begin."""
+
+    def __init__(self, model: ESPnetObjSoupModel, accum_grad: int = 1) -> None:
+        self.model = model
+        self.layers = find_layers(model, model.shared_parameters())
+        k = len(model.objectives)
+        self.scale = GradientScale(torch.tensor(K_FACTORS[:k], dtype=torch.float64))
+        self.engine = GroupedEngine(
+            self.layers, k, sequential=True, model=model, shared=model.shared_parameters()
+        )
+        model.gradient_scale = self.scale
+        self.weights = 1.0 / torch.arange(2.0, 2.0 + k, dtype=torch.float64)
+        self.accum_grad = accum_grad
+
+    def forward(self, batch: dict, chosen: Sequence[int]) -> tuple[dict, Tensor]:
+        torch.manual_seed(4)  # dropout
+        self.model.zero_grad()
+        with self.engine.recording(chosen), self.scale.noting_inputs(bool(chosen)):
+            output = self.model(**batch)
+        losses = torch.stack(list(output["losses"].values()))
+        counts = torch.stack(list(output["counts"].values()))
+        return output, (self.weights.to(losses) * losses * counts).sum() / self.accum_grad
+
+    def backward(self, loss: Tensor) -> dict[str, Tensor | None]:
+        self.scale.active = True
+        loss.backward()
+        self.scale.active = False
+        return {name: p.grad for name, p in self.model.named_parameters()}
+
+    def ordinary(self, batch: dict, chosen: Sequence[int]) -> tuple[dict, Tensor]:
+        """Gradients of an ordinary backward pass, and numerators measured beside it."""
+        output, loss = self.forward(batch, [])
+        gradients = {n: None if g is None else g.clone() for n, g in self.backward(loss).items()}
+        plain = GroupedEngine(self.layers, len(self.model.objectives), sequential=True)
+        torch.manual_seed(4)
+        with plain.recording(chosen):
+            output = self.model(**batch)
+        losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+        return gradients, plain.measure(losses, chosen).numerators
+
+    def reusing(
+        self, batch: dict, chosen: Sequence[int], scale: float = 1.0
+    ) -> tuple[dict, Tensor, ReadyGradients | None]:
+        output, loss = self.forward(batch, chosen)
+        losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+        step = StepLoss(loss, self.scale.take_inputs(), self.scale.factors)
+        statistic, ready = self.engine.measure_and_reuse(losses, chosen, step, scale)
+        attached = loss if ready is None else ready.attach(loss)
+        torch.testing.assert_close(attached, loss)
+        return self.backward(attached), statistic.numerators, ready
+
+    def check(self, batch: dict, chosen: Sequence[int], scale: float = 1.0) -> ReadyGradients:
+        expected, numerators = self.ordinary(batch, chosen)
+        found, reused_numerators, ready = self.reusing(batch, chosen, scale)
+        assert ready is not None
+        compare(found, expected)
+        bound = 1e-8 * float(numerators.abs().max())
+        torch.testing.assert_close(reused_numerators, numerators, rtol=1e-6, atol=bound)
+        return ready
+
+
+def compare(found: dict, expected: dict) -> None:
+    for name, value in expected.items():
+        if value is None:
+            assert found[name] is None, name
+            continue
+        torch.testing.assert_close(
+            found[name],
+            value,
+            rtol=1e-6,
+            # ESPnet's CTC works in single precision.
+            atol=2e-7 * float(value.abs().max()) + 1e-12,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ["default", *ENCODERS] if name != "conformer"],
+)
+@pytest.mark.parametrize("chosen", [[1], [0, 1], [0]], ids=str)
+def test_gradients_of_every_parameter(name: str, chosen: list[int], method: str) -> None:  # noqa: F811
+    """Measured layers at the top, all, and only the lowest, with what lies in between."""
+    model = with_encoder(name).train()
+    Step(model).check(double_batch(ROWS, [1.5 * s for s in SECONDS]), chosen)
+
+
+@pytest.mark.parametrize("kind", ["cpc", "best_rq"])
+@pytest.mark.parametrize("chosen", [[1], [0, 1]], ids=str)
+def test_two_encoder_passes(kind: str, chosen: list[int]) -> None:
+    model = with_encoder("default", kind).train()
+    rows = [*ROWS, (None, None, 0, 0)]  # unlabelled: in ssl only
+    Step(model).check(double_batch(rows, [*SECONDS, 0.9]), chosen)
+
+
+def test_one_decoder_for_both_tasks() -> None:
+    model = make_ssl_model("cpc", shared_decoder=True).double().train()
+    Step(model).check(double_batch(ROWS, SECONDS), [1])
+
+
+@pytest.mark.parametrize("absent", ["st", "asr", "ssl", "labels", "all"])
+def test_absent_tasks_leave_zeros_not_holes(absent: str) -> None:
+    """With several processes a parameter without a gradient would be waited for for ever."""
+    model = with_encoder("default", "cpc").train()
+    rows = list(ROWS)
+    if absent in ("st", "labels", "all"):
+        rows = [(lang, None, n_text, 0) for lang, _, n_text, _ in rows]
+    if absent in ("asr", "labels", "all"):
+        rows = [(lang, tgt, 0, n_st) for lang, tgt, _, n_st in rows]
+    if absent in ("ssl", "all"):
+        model.ssl_head.usable = lambda lengths: torch.zeros_like(lengths, dtype=torch.bool)
+    batch = double_batch(rows, SECONDS)
+    step = Step(model)
+    expected, _ = step.ordinary(batch, [0, 1])
+    assert all(value is not None for value in expected.values())
+    found, _, ready = step.reusing(batch, [0, 1])
+    assert ready is not None
+    compare(found, expected)
+
+
+@pytest.mark.parametrize("scale", [2.0**12, 2.0**-3])
+def test_scale_of_half_precision(scale: float) -> None:
+    Step(with_encoder("default").train(), accum_grad=3).check(
+        double_batch(ROWS, SECONDS), [0, 1], scale
+    )
+
+
+def test_incoming_factor() -> None:
+    """A scaler multiplies the loss after measuring."""
+    step = Step(with_encoder("default").train())
+    batch = double_batch(ROWS, SECONDS)
+    expected, _ = step.ordinary(batch, [1])
+    output, loss = step.forward(batch, [1])
+    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
+    _, ready = step.engine.measure_and_reuse(losses, [1], of_step, 8.0)
+    found = step.backward(8.0 * ready.attach(loss))
+    compare({name: g / 8.0 for name, g in found.items()}, expected)
+
+
+def test_bfloat16() -> None:
+    model = with_encoder("default").float().eval()
+    batch = double_batch(ROWS, SECONDS)
+    batch["speech"] = batch["speech"].float()
+    step = Step(model)
+    expected, _ = step.ordinary(batch, [0, 1])
+    with torch.autocast("cpu", torch.bfloat16):
+        output, loss = step.forward(batch, [0, 1])
+    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
+    _, ready = step.engine.measure_and_reuse(losses, [0, 1], of_step)
+    found = step.backward(ready.attach(loss))
+    largest = max(float(value.norm()) for value in expected.values())
+    for name, value in expected.items():
+        assert found[name].dtype == torch.float32
+        # Some are zero but for rounding: biases of keys.
+        error = (found[name] - value).norm() / (value.norm() + 1e-3 * largest)
+        assert error < 0.1, f"{name}: {error}"
+
+
+def test_accumulation_adds_up() -> None:
+    step = Step(with_encoder("default").train())
+    batch = double_batch(ROWS, SECONDS)
+    expected, _ = step.ordinary(batch, [1])
+    found, _, _ = step.reusing(batch, [1])
+    first = {name: g.clone() for name, g in found.items()}
+    kept = step.model.zero_grad
+    step.model.zero_grad = lambda: None
+    second, _, _ = step.reusing(batch, [1])
+    step.model.zero_grad = kept
+    compare(first, expected)
+    compare(second, {name: 2 * g for name, g in expected.items()})
+
+
+def bypass(model: ESPnetObjSoupModel) -> None:
+    """Heads that see the lowest block's output, too."""
+    encoder, kept = model.encoder, []
+    encoder.encoders[0].register_forward_hook(lambda m, i, output: kept.append(output[0][0]))
+    forward = model.task_outputs
+
+    def outputs(inputs: dict, batch: dict) -> dict:
+        found = forward(inputs, batch)
+        found["asr"].losses.add_(kept.pop().flatten(1).sum(1) * 1e-3)
+        return found
+
+    model.task_outputs = outputs
+
+
+def skip(model: ESPnetObjSoupModel) -> None:
+    """A connection past all blocks."""
+    encoder, kept = model.encoder, []
+    encoder.encoders[0].register_forward_pre_hook(lambda m, inputs: kept.append(inputs[0][0]))
+    encoder.after_norm.register_forward_hook(lambda m, i, output: output + kept.pop())
+
+
+def gate(model: ESPnetObjSoupModel) -> None:
+    """A parameter without a rule after the blocks."""
+    model.encoder.after_norm = nn.Sequential(model.encoder.after_norm, Gate().double())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (bypass, "a head uses more of the shared part"),
+        (skip, "have no rule or work on all utterances at once"),
+        (gate, "have no rule or work on all utterances at once"),
+    ],
+)
+def test_what_cannot_be_reused_is_done_as_ever(
+    change: Callable[[ESPnetObjSoupModel], None], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = with_encoder("default").train()
+    change(model)
+    step = Step(model)
+    batch = double_batch(ROWS, SECONDS)
+    expected, numerators = step.ordinary(batch, [1])
+    with caplog.at_level(logging.INFO):
+        found, measured, ready = step.reusing(batch, [1])
+    assert ready is None
+    assert reason in caplog.text
+    compare(found, expected)
+    torch.testing.assert_close(measured, numerators, rtol=1e-9, atol=1e-15)
+
+
+def test_other_terms_of_the_loss_are_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    step = Step(with_encoder("default").train())
+    output, loss = step.forward(double_batch(ROWS, SECONDS), [1])
+    loss = loss + sum((p**2).sum() for p in step.model.parameters())
+    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
+    with caplog.at_level(logging.INFO):
+        _, ready = step.engine.measure_and_reuse(losses, [1], of_step)
+    assert ready is None
+    assert "does not consist of the utterances' losses alone" in caplog.text
+
+
+def test_weights_of_objectives() -> None:
+    index = {"asr": torch.tensor([0, 1, -1]), "st": torch.tensor([-1, 2, 2])}
+    rows = {"asr": torch.tensor([0.5, 0.2, 9.0]), "st": torch.tensor([7.0, 0.1, 0.1])}
+    weights = objective_weights(rows, index, 4)
+    torch.testing.assert_close(weights.float(), torch.tensor([0.5, 0.2, 0.1, 1.0]))
+    rows["st"][1] = 0.2  # utterances of one objective differ
+    assert objective_weights(rows, index, 4) is None
+    rows["st"][:] = 0.0  # cannot be divided out
+    assert objective_weights(rows, index, 4) is None
+
+
+def test_one_backward_pass_frees_what_it_went_through() -> None:
+    """Peak memory is that of a plain step: heads' activations go before the layers' cotangents."""
+    step = Step(with_encoder("default").train())
+    output, loss = step.forward(double_batch(ROWS, SECONDS), [0, 1])
+    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
+    step.engine.measure_and_reuse(losses, [0, 1], of_step)
+    with pytest.raises(RuntimeError, match="second time"):
+        losses.losses["asr"].sum().backward()
+
+
+def test_products_give_their_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ways of forming products return the same sums by objective."""
+    draw = torch.Generator().manual_seed(0)
+    index = {"asr": torch.tensor([0, 2, -1, 0]), "st": torch.tensor([1, -1, 1, 3])}
+    batch = products.Membership(index, 5, "cpu")
+    blocks = {
+        task: products.Factors(
+            torch.randn(4, 6, 3, generator=draw, dtype=torch.float64),
+            torch.randn(4, 6, 2, generator=draw, dtype=torch.float64),
+        )
+        for task in index
+    }
+    expected = torch.zeros(4, 6, dtype=torch.float64)
+    for task, column in index.items():
+        for b, k in enumerate(column.tolist()):
+            if k >= 0:
+                expected[k] += (blocks[task].g[b].T @ blocks[task].x[b]).flatten()
+    monkeypatch.setattr(products, "_CHUNK", 20)
+    for way in ("_add_one_by_one", "_add_by_frames", "_add_in_chunks"):
+        sums = getattr(products.Products(batch), way)(blocks)
+        torch.testing.assert_close(sums, expected)
