@@ -28,7 +28,7 @@ NOT_FOR_STATISTICS = (
     "log_interval log_level use_tensorboard use_matplotlib use_wandb wandb_* use_amp resume "
     "cudnn_* ngpu dist_* multiprocessing_distributed detect_anomaly no_forward_run dry_run "
     "create_graph_in_tensorboard unused_parameters save_strategy use_lora lora_conf "
-    "use_adapter adapter_conf sampler_conf print_soup ssl ssl_conf"
+    "use_adapter adapter_conf sampler_conf print_soup ssl ssl_conf objectives"
 ).split()
 
 

@@ -17,6 +17,7 @@ from espnet_objsoup.bin.check_config import statistics_options
         ({"specaug": "specaug", "normalize": "global_mvn"}, ""),
         ({}, "--max_epoch 3 --optim_conf lr=0.1"),
         ({}, "--batch_bins=3"),
+        ({"objectives": ["ssl"], "ssl": "cpc"}, ""),
     ],
 )
 def test_what_statistics_do_not_depend_on(conf: dict, train_args: str) -> None:
