@@ -71,6 +71,7 @@ class RowWriter:
     def _end_speaker(self) -> None:
         if self._speaker:
             self._files["spk2utt"].write("\n")
+            self._speaker = ""
 
     def _flush(self) -> None:
         columns = self._chunk.columns
@@ -86,7 +87,7 @@ class RowWriter:
         self._chunk = _empty_chunk()
 
     def finish(self) -> None:
-        """Write what is left.
+        """Write what is left; the end of the block does it too.
 
         Raises:
             DataDirError: as `add`, or if there was no row.

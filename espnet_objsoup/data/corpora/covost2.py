@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """CoVoST 2 on Common Voice.
 
-Layout: `<commonvoice>/<code>/{validated,train,dev,test}.tsv` and `clips/*.mp3`, as Common Voice's
-archives unpack; `<covost2>/covost_v2.<src>_<tgt>.tsv` with columns path, translation, split.
-Source: the corpus' official split script (facebookresearch/covost), which joins the two on `path`
-and puts `train` and `train_covost` into the training set.
+Layout: Common Voice as `commonvoice.py` reads it, and `<covost2>/covost_v2.<src>_<tgt>.tsv` with
+columns path, translation, split; or `covost_v2.<src>_<tgt>.{train,dev,test}.tsv` with path,
+sentence, translation, client_id, which the corpus' split script writes.
+Source: that script (facebookresearch/covost), which joins the first form with validated.tsv on
+`path` and puts `train` and `train_covost` into the training set.
 """
 
-import csv
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
+from espnet_objsoup.data.corpora import covost2_language
+from espnet_objsoup.data.corpora.clip_index import ClipIndex
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, bare_code
+from espnet_objsoup.data.corpora.covost2_report import LEAKS, Report, shared_between_splits
+from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data.datadir_writer import row_writer
+from espnet_objsoup.data.parallel import map_jobs
 
-from espnet_objsoup.data.corpora.rows import Utterance, check_no_leak, to_data_dir
-from espnet_objsoup.data.datadir import NO_VALUE, DataDir, DataDirError
-from espnet_objsoup.data.text import normalise_asr_text, normalise_st_text
-
-SPLITS = ("train", "dev", "test")
-_SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "test"}
-# Languages that the corpus names with a region; data directories use the bare code.
-CORPUS_CODES = {"zh": "zh-CN", "sv": "sv-SE"}
+INTO_ENGLISH = "fr de es ca it ru zh pt fa et mn nl tr ar sv lv sl ta ja id cy".split()
+FROM_ENGLISH = "de tr fa sv mn zh cy ca sl et id ar ta lv ja".split()
+LANGUAGES = ("en", *INTO_ENGLISH)
+DIRECTIONS = (*((lang, "en") for lang in INTO_ENGLISH), *(("en", lang) for lang in FROM_ENGLISH))
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class CoVoST2Config:
     """What to prepare.
 
     Attributes:
-        commonvoice: directory with a folder per language.
+        commonvoice: directory with a folder per language, or the one above releases.
         covost2: directory with `covost_v2.*.tsv`; not needed without pairs.
         langs: languages with recognition.
         pairs: (source, target) of translations.
         asr_policy, st_policy: text policies of transcripts and translations.
+        max_lost: share of a language's clips, or of its texts, that may be unusable.
+        forbid_leak: what may not occur in two splits, some of `LEAKS`.
     """
 
     commonvoice: Path
@@ -43,179 +48,128 @@ class CoVoST2Config:
     pairs: Sequence[tuple[str, str]]
     asr_policy: str = "lc.rm"
     st_policy: str = "tc"
+    max_lost: float = 0.1
+    forbid_leak: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for languages and directions that the corpus does not have."""
+        for lang in self.langs:
+            if lang not in LANGUAGES:
+                raise ValueError(f"langs: expected some of {' '.join(LANGUAGES)}, found {lang!r}")
+        for pair in self.pairs:
+            if pair not in DIRECTIONS:
+                known = " ".join("-".join(direction) for direction in DIRECTIONS)
+                raise ValueError(f"st_pairs: expected some of {known}, found {'-'.join(pair)!r}")
+        for leak in self.forbid_leak:
+            if leak not in LEAKS:
+                raise ValueError(f"forbid_leak: expected some of {' '.join(LEAKS)}, found {leak!r}")
+        if not self.sources:
+            raise ValueError("langs: expected at least one language, found none")
+
+    @property
+    def sources(self) -> list[str]:
+        """Spoken languages."""
+        return list(dict.fromkeys([*self.langs, *(source for source, _ in self.pairs)]))
 
 
-@dataclass
-class Report:
-    """Counts of what was left out, by reason, and of values shared between splits."""
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    shared: dict[str, int] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """The report in words."""
-        dropped = [f"left out: {n} clips {reason}" for reason, n in sorted(self.dropped.items())]
-        return dropped + [f"shared: {n} values of {what}" for what, n in self.shared.items()]
+def parse_langs(values: Sequence[str]) -> list[str]:
+    """Bare codes, each once; `zh-CN` is `zh`."""
+    return list(dict.fromkeys(map(bare_code, values)))
 
 
 def parse_pairs(values: Sequence[str]) -> list[tuple[str, str]]:
-    """Parse `fr-en`.
+    """Parse `fr-en`, `zh-CN-en` and the like; each pair once.
 
     Raises:
         ValueError: for anything but two language codes.
     """
     pairs = []
     for value in values:
-        codes = value.split("-")
+        short = value
+        for lang, code in CORPUS_CODES.items():
+            short = short.replace(code, lang)
+        codes = short.split("-")
         if len(codes) != 2 or not all(codes):
             raise ValueError(f"st_pairs: expected <source>-<target> such as fr-en, found {value!r}")
         pairs.append((codes[0], codes[1]))
-    return pairs
+    return list(dict.fromkeys(pairs))
 
 
-def prepare(config: CoVoST2Config) -> tuple[dict[str, DataDir], Report]:
-    """Read the corpus.
+def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
+    """Read the corpus and write `out/train`, `out/dev` and `out/test`, all or none.
+
+    Memory does not grow with the corpus, and the result does not depend on `n_jobs`.
 
     Returns:
-        split -> data, and what was left out.
+        What was written, mended and left out.
 
     Raises:
-        DataDirError: if files or columns are missing, or splits overlap.
+        DataDirError: if files or columns are missing, if more than `max_lost` of a language is not
+            usable, if a clip is in two splits, or for a forbidden leak.
+        OSError: if a file cannot be written.
     """
-    utterances: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
-    report = Report()
-    sources = dict.fromkeys([*config.langs, *(source for source, _ in config.pairs)])
-    if not sources:
-        raise DataDirError("langs: expected at least one language, found none")
-    for lang in sources:
-        for split, item in _language(config, lang, report):
-            utterances[split].append(item)
-    splits = {split: to_data_dir(items) for split, items in utterances.items()}
-    empty = [split for split, data in splits.items() if not data.columns["utt2spk"]]
-    if empty:
-        raise DataDirError(f"no utterance in {', '.join(empty)}; check the languages and the TSVs")
-    report.shared = check_no_leak(splits, ("utt2spk", "text"))
-    return splits, report
-
-
-def _language(config: CoVoST2Config, lang: str, report: Report) -> Iterator[tuple[str, Utterance]]:
-    root = config.commonvoice / CORPUS_CODES.get(lang, lang)
-    clips = {row["path"]: row for row in read_tsv(root / "validated.tsv", _CLIP_COLUMNS)}
-    translations, split_of = _labels(config, lang, root, report)
-    for path, split in tqdm(sorted(split_of.items()), desc=f"read {lang}", mininterval=1.0):
-        if path not in clips:
-            report.dropped[f"of {lang} that validated.tsv does not list"] += 1
-            continue
-        audio = root / "clips" / path
-        if not audio.suffix:
-            audio = audio.with_suffix(".mp3")
-        reason = _unusable(audio)
-        if reason:
-            report.dropped[f"of {lang} whose audio {reason}"] += 1
-            continue
-        transcript = NO_VALUE
-        if lang in config.langs:
-            transcript = normalise_asr_text(clips[path]["sentence"], lang, config.asr_policy)
-        labels = translations.get(path, {})
-        if transcript in ("", NO_VALUE) and not labels:
-            report.dropped[f"of {lang} without text"] += 1
-            continue
-        yield (
-            split,
-            Utterance(
-                utterance=audio.stem,
-                # Real client ids have 128 hexadecimal digits; 16 are unique and fit a terminal.
-                speaker=f"{lang}-{clips[path]['client_id'][:16]}",
-                audio=str(audio),
-                lang=lang,
-                transcript=transcript or NO_VALUE,
-                translations=labels,
-            ),
-        )
-
-
-_CLIP_COLUMNS = ("client_id", "path", "sentence")
-
-
-def _unusable(audio: Path) -> str:
+    # Beside the result, where there is room for it; one that was killed has left its own.
+    existed = out.exists()
+    scratch = out / ".preparing"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     try:
-        return "is empty" if audio.stat().st_size == 0 else ""
-    except FileNotFoundError:
-        return "is missing"
+        # Ids begin with the language and a hyphen, which no code contains.
+        jobs = [_Job(config, lang, scratch / f"{lang}.sqlite") for lang in sorted(config.sources)]
+        reports = map_jobs(_read, jobs, n_jobs, "read languages", fresh_process=n_jobs > 1)
+        report = Report.merge(reports)
+        with ExitStack() as stack:
+            indexes = [stack.enter_context(ClipIndex(job.scratch)) for job in jobs]
+            for kind in LEAKS:
+                report.shared |= shared_between_splits(kind, indexes)
+            _refuse_leaks(config, report)
+            writers = {split: stack.enter_context(row_writer(out / split)) for split in SPLITS}
+            for split, writer in writers.items():
+                for index in indexes:
+                    for utterance, row in index.utterances(split):
+                        writer.add(utterance, row)
+            # All errors come before the first directory is replaced.
+            for writer in writers.values():
+                writer.finish()
+        for split, writer in writers.items():
+            report.rows[split] = writer.rows
+            report.objectives[split] = dict(sorted(writer.objectives.items()))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not existed:
+            with suppress(OSError):  # it holds the data
+                out.rmdir()
+    return report
 
 
-def _labels(
-    config: CoVoST2Config, lang: str, root: Path, report: Report
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Translations by clip and target, and the split of every clip of a language."""
-    targets = [target for source, target in config.pairs if source == lang]
-    translations: dict[str, dict[str, str]] = {}
-    split_of: dict[str, str] = {}
-    for target in targets:
-        for row in read_tsv(_pair_file(config, lang, target), ("path", "translation", "split")):
-            split = _SPLIT_OF.get(row["split"])
-            if split is None:
-                report.dropped[f"of {lang}-{target} in split {row['split']}"] += 1
-                continue
-            text = normalise_st_text(row["translation"], target, config.st_policy)
-            if not text:
-                report.dropped[f"of {lang}-{target} without translation"] += 1
-                continue
-            translations.setdefault(row["path"], {})[target] = text
-            if split_of.setdefault(row["path"], split) != split:
-                raise DataDirError(
-                    f"{row['path']}: in {split_of[row['path']]} for one target of {lang}, in "
-                    f"{split} for {target}; expected one split per clip"
-                )
-    if not targets:
-        split_of = _recognition_splits(config, lang, root)
-    return translations, split_of
+@dataclass(frozen=True)
+class _Job:
+    config: CoVoST2Config
+    lang: str
+    scratch: Path
 
 
-def _pair_file(config: CoVoST2Config, source: str, target: str) -> Path:
-    if config.covost2 is None:
-        raise DataDirError(f"pair {source}-{target}: needs CoVoST 2; give --covost2 DIR")
-    codes = [CORPUS_CODES.get(code, code) for code in (source, target)]
-    return config.covost2 / f"covost_v2.{codes[0]}_{codes[1]}.tsv"
+def _read(job: _Job) -> Report:
+    config = job.config
+    language = covost2_language.Language(
+        lang=job.lang,
+        commonvoice=config.commonvoice,
+        covost2=config.covost2,
+        targets=[target for source, target in config.pairs if source == job.lang],
+        recognition=job.lang in config.langs,
+        asr_policy=config.asr_policy,
+        st_policy=config.st_policy,
+        max_lost=config.max_lost,
+    )
+    with ClipIndex(job.scratch, new=True) as index:
+        return language.read(index)
 
 
-def _recognition_splits(config: CoVoST2Config, lang: str, root: Path) -> dict[str, str]:
-    """Splits of a language without pairs: CoVoST 2's if it has any, else Common Voice's own."""
-    code = CORPUS_CODES.get(lang, lang)
-    for path in sorted(config.covost2.glob(f"covost_v2.{code}_*.tsv")) if config.covost2 else []:
-        if path.stem.count(".") == 1:  # not covost_v2.fr_en.train.tsv
-            rows = read_tsv(path, ("path", "split"))
-            return {r["path"]: _SPLIT_OF[r["split"]] for r in rows if r["split"] in _SPLIT_OF}
-    splits = {}
-    for split in SPLITS:
-        for row in read_tsv(root / f"{split}.tsv", ("path",)):
-            splits[row["path"]] = split
-    return splits
-
-
-def read_tsv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a TSV by header name, quoted as the corpus' own reader expects (not at all).
-
-    Raises:
-        DataDirError: if the file, a column or a field of a row is missing.
-    """
-    if not path.exists():
-        raise DataDirError(f"{path}: not found; expected the corpus unpacked there")
-    csv.field_size_limit(1_000_000)
-    rows = []
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            raise DataDirError(
-                f"{path}:1: expected the columns {', '.join(columns)}, found "
-                f"{', '.join(reader.fieldnames or ['nothing'])}"
-            )
-        for row in reader:
-            if any(row[name] is None for name in columns):
-                raise DataDirError(
-                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} fields, found "
-                    "fewer; is the file complete?"
-                )
-            rows.append({name: row[name] for name in columns})
-    return rows
+def _refuse_leaks(config: CoVoST2Config, report: Report) -> None:
+    found = [what for what, _ in report.shared.items() if what.split()[0] in config.forbid_leak]
+    if found:
+        counts = ", ".join(f"{report.shared[what]} {what}" for what in found)
+        raise DataDirError(
+            f"expected no {' and no '.join(config.forbid_leak)} in two splits, found {counts}; "
+            "leave out --forbid_leak to be told only"
+        )

@@ -26,7 +26,7 @@ _CODES = {"zh": "zh-CN"}
 
 
 def make_corpus(root: Path) -> None:
-    """Common Voice clips of three languages, and translations of French into two."""
+    """Common Voice clips of three languages; translations of French, and of English into two."""
     for lang, sentence in _SENTENCES.items():
         folder = root / "commonvoice" / _CODES.get(lang, lang)
         rows: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -46,13 +46,18 @@ def make_corpus(root: Path) -> None:
             _write_tsv(folder / f"{split}.tsv", _COLUMNS, part)
     splits = [split for split, count in SPLITS.items() for _ in range(count)]
     (root / "covost2").mkdir()
-    for target, text in (("en", 'The man said: "{i}".'), ("de", "Der Mann sagte: „{i}“.")):
+    for pair, text in (
+        ("fr_en", 'The man said: "{i}".'),
+        ("en_de", "Der Mann sagte: „{i}“."),
+        ("en_ca", "L’home va dir: «{i}»."),
+    ):
+        source = pair.partition("_")[0]
         pairs = [
-            f"common_voice_fr_{i}.mp3\t{text.format(i=i)}\t{split}"
+            f"common_voice_{source}_{i}.mp3\t{text.format(i=i)}\t{split}"
             for i, split in enumerate(splits, 1)
-            if target == "en" or i % 2
+            if pair != "en_de" or i % 2
         ]
-        path = root / "covost2" / f"covost_v2.fr_{target}.tsv"
+        path = root / "covost2" / f"covost_v2.{pair}.tsv"
         _write_tsv(path, ["path", "translation", "split"], pairs)
 
 
@@ -64,8 +69,8 @@ def run_stages(root: Path, n_jobs: int) -> None:
     """Stages 1 to 4 of the recipes, in `root`."""
     data, dump = root / "data", root / "dump"
     corpora = ["--commonvoice", f"{root}/commonvoice", "--covost2", f"{root}/covost2"]
-    what = ["--langs", "fr en zh", "--st_pairs", "fr-en fr-de", "--out", str(data)]
-    _run(prepare_corpus, ["covost2", *corpora, *what])
+    what = ["--langs", "fr en zh", "--st_pairs", "fr-en en-de en-ca", "--out", str(data)]
+    _run(prepare_corpus, ["covost2", *corpora, *what, "--nj", str(n_jobs)])
     _run(perturb_speed, [f"{data}/train", f"{data}/train_sp", "--factors", "0.9 1.0"])
     for split in ("train_sp", "dev", "test"):
         org = f"{dump}/org/{split}"

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splits and translations of a spoken language of CoVoST 2, and the table rows of its clips."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_objsoup.data.corpora.clip_index import ClipIndex
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, clip_name
+from espnet_objsoup.data.corpora.covost2_report import Report
+from espnet_objsoup.data.corpora.tsv import read_rows
+from espnet_objsoup.data.scripts import in_foreign_script
+from espnet_objsoup.data.tables import NO_VALUE, DataDirError
+from espnet_objsoup.data.text import normalise_st_text
+
+_SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "test"}
+# What pandas and databases write for a value that is not there.
+_NO_TEXT = frozenset({"", "nan", "NaN", "NULL", "<NA>", NO_VALUE})
+
+
+@dataclass
+class LabelReader:
+    """Reads the labels of a language into a `ClipIndex`; all methods raise DataDirError for faults.
+
+    Attributes:
+        lang: spoken language, bare code.
+        directory: its folder in Common Voice.
+        covost2: directory of `covost_v2.*.tsv`, or None.
+        targets: languages of translations.
+        st_policy: text policy of translations.
+        report: where faults are counted.
+    """
+
+    lang: str
+    directory: Path
+    covost2: Path | None
+    targets: Sequence[str]
+    st_policy: str
+    report: Report
+
+    def read(self, index: ClipIndex) -> None:
+        """Read everything."""
+        needs_validated = not self.targets
+        for target in self.targets:
+            official, split_files = self._pair_files(target)
+            if split_files:
+                self._read_split_files(index, target, split_files)
+            else:
+                needs_validated = True
+                self._read_pair_file(index, target, official)
+        if not self.targets:
+            self._read_splits(index)
+        if needs_validated:
+            self._read_validated(index)
+        conflict = index.split_conflict()
+        if conflict is not None:
+            raise DataDirError(
+                f"{self.lang}: expected one split per clip, found {conflict[0]} in {conflict[1]} "
+                f"for one target and in {conflict[2]} for another; use files of "
+                "one release of CoVoST 2"
+            )
+
+    def _pair_files(self, target: str) -> tuple[Path, list[Path]]:
+        """The official file of a pair, and if there is none those of the split script."""
+        if self.covost2 is None:
+            raise DataDirError(f"pair {self.lang}-{target}: needs CoVoST 2; give --covost2 DIR")
+        source, target = (CORPUS_CODES.get(code, code) for code in (self.lang, target))
+        official = self.covost2 / f"covost_v2.{source}_{target}.tsv"
+        split_files = [official.with_suffix(f".{split}.tsv") for split in SPLITS]
+        there = [path for path in split_files if path.exists()]
+        if official.exists():
+            if there:
+                self.report.noted[f"files that are not used beside {official.name}"] += len(there)
+            return official, []
+        if there and len(there) < len(split_files):
+            missing = [path.name for path in split_files if path not in there]
+            raise DataDirError(
+                f"{self.covost2}: expected {official.name}, or a file for each split, found no "
+                f"{', '.join(missing)}; put it there"
+            )
+        return official, there
+
+    def _read_pair_file(self, index: ClipIndex, target: str, path: Path) -> None:
+        for number, (clip, text, split) in self._rows(path, "path translation split"):
+            self._add_label(index, path, number, clip, split, target, text)
+
+    def _read_split_files(self, index: ClipIndex, target: str, paths: Sequence[Path]) -> None:
+        for split, path in zip(SPLITS, paths, strict=True):
+            for number, (clip, sentence, text, client) in self._rows(
+                path, "path sentence translation client_id"
+            ):
+                name = self._add_label(index, path, number, clip, split, target, text)
+                # The file of another target says the same of the clip again.
+                index.add_clip(name, client, sentence)
+
+    def _read_splits(self, index: ClipIndex) -> None:
+        """Splits of a language without pairs.
+
+        Those that CoVoST 2 gives it with any target, so that the same clips are test data whatever
+        pairs are chosen; else those of Common Voice.
+        """
+        code = CORPUS_CODES.get(self.lang, self.lang)
+        others = sorted(self.covost2.glob(f"covost_v2.{code}_*.tsv")) if self.covost2 else []
+        # Only names such as covost_v2.en_de.tsv have one dot before the suffix.
+        others = [path for path in others if path.stem.count(".") == 1]
+        if others:
+            self.report.noted[f"file that gives the splits of {self.lang} ({others[0].name})"] += 1
+            for number, (clip, split) in self._rows(others[0], "path split"):
+                self._add_label(index, others[0], number, clip, split)
+            return
+        self.report.noted[f"tables of Common Voice that give the splits of {self.lang}"] += len(
+            SPLITS
+        )
+        for split in SPLITS:
+            path = self.directory / f"{split}.tsv"
+            for number, (clip,) in self._rows(path, "path"):
+                self._add_label(index, path, number, clip, split)
+
+    def _read_validated(self, index: ClipIndex) -> None:
+        path = self.directory / "validated.tsv"
+        for number, (clip, client, sentence) in self._rows(path, "path client_id sentence"):
+            name = clip_name(clip, f"{path}:{number}", self.report.repaired)
+            found = index.add_clip(name, client, sentence)
+            if found == "repeated":
+                self.report.repaired[f"clips of {self.lang} that validated.tsv lists twice"] += 1
+            elif found == "unlabelled":
+                self.report.noted[f"validated clips of {self.lang} that no split lists"] += 1
+
+    def _rows(self, path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
+        return read_rows(path, columns.split(), self.report.repaired, self.report.dropped)
+
+    def _add_label(
+        self,
+        index: ClipIndex,
+        path: Path,
+        number: int,
+        clip: str,
+        split: str,
+        target: str = "",
+        text: str = "",
+    ) -> str:
+        """Returns the clip's name."""
+        name = clip_name(clip, f"{path}:{number}", self.report.repaired)
+        known = _SPLIT_OF.get(split)
+        if known is None:
+            self.report.dropped[f"rows of {path.name} in split {split!r}"] += 1
+            return name
+        if target:
+            text = self._translation(text, target, known)
+        there = index.add_label(name, target, known, text)
+        if there is None:
+            return name
+        if there[0] != known:
+            raise DataDirError(
+                f"{path}:{number}: expected one split per clip, found {name} in {known} and in "
+                f"{there[0]}; get the file again"
+            )
+        if there[1] == text:
+            self.report.repaired[f"rows of {path.name} that occur twice"] += 1
+        else:
+            self.report.dropped[f"further translations of one clip in {path.name}"] += 1
+        return name
+
+    def _translation(self, text: str, target: str, split: str) -> str:
+        what = f"translations {self.lang}-{target}"
+        text = "" if text.strip() in _NO_TEXT else normalise_st_text(text, target, self.st_policy)
+        if not text:
+            self.report.dropped[f"{what} without text"] += 1
+        foreign = is_foreign(text, target, split, what, self.report)
+        self.report.count(what, bool(text) and not foreign)
+        return "" if foreign and split == "train" else text
+
+
+def is_foreign(text: str, lang: str, split: str, what: str, report: Report) -> bool:
+    """Whether a text is in another script than its language, which is counted.
+
+    Only training data are left out for it: scores are of the whole test set.
+    """
+    if not in_foreign_script(text, lang):
+        return False
+    counts = report.dropped if split == "train" else report.noted
+    counts[f"{what} of {split} in another script than that of {lang}"] += 1
+    return True
