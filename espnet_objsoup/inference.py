@@ -17,7 +17,6 @@ from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
-from espnet2.text.build_tokenizer import build_tokenizer
 from espnet2.torch_utils.safe_torch_load import safe_torch_load
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from espnet_objsoup.decoding.cross_attention import shared_memory
 from espnet_objsoup.decoding.options import InferenceError, SearchOptions, read_train_config
 from espnet_objsoup.models.task_head import TaskHead
 from espnet_objsoup.tasks.objsoup import ObjSoupTask
+from espnet_objsoup.train.tokenizer import make_tokenizer
 
 _FORBIDDEN_SCORE = -1e9
 
@@ -157,7 +157,7 @@ class Speech2Text:
                 module.to(self._full_dtype)
         self.sample_rate_hz = int(getattr(model.frontend, "fs", 16000) or 16000)
         self.options = options or SearchOptions()
-        self.tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
+        self.tokenizer = make_tokenizer(args.token_type, args.bpemodel)
         self._forbidden = [i for i, token in enumerate(model.token_list) if _is_special(token)]
         self._searches: dict[str, BatchBeamSearch] = {}
         self._untrained: set[str] = set()

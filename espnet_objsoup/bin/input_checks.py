@@ -94,15 +94,15 @@ class Coverage:
     def of(
         cls,
         texts: Iterable[tuple[str, str]],
-        tokenize: Callable[[str], Sequence[str]],
+        tokenize: Callable[[str, str], Sequence[str]],
         known: frozenset[str],
     ) -> "Coverage":
-        """Count the tokens of (utterance, text) pairs; `<na>` is no text."""
+        """Count the tokens, `tokenize(utterance, text)`, of such pairs; `<na>` is no text."""
         result = cls()
         for utterance, text in texts:
             if text == NO_VALUE:
                 continue
-            tokens = tokenize(text)
+            tokens = tokenize(utterance, text)
             outside = [token for token in tokens if token not in known]
             result.texts += 1
             result.tokens += len(tokens)
@@ -138,12 +138,12 @@ def check_tokens(data_dir: Path, token_dir: Path, strict: bool) -> str | None:
         ValueError: with `strict`, if more than a tenth of the tokens is unknown.
     """
     known = frozenset((token_dir / "tokens.txt").read_text(encoding="utf-8").split("\n"))
-    tokenize = _tokenizer(token_dir)
     warnings = []
-    for name in ("text", "st_text"):
+    for name, languages in (("text", "utt2lang"), ("st_text", "utt2tgt")):
         path = data_dir / name
         if not path.exists():
             continue
+        tokenize = _tokenizer(token_dir, data_dir / languages)
         coverage = Coverage.of(_lines(path), tokenize, known)
         if not coverage.unknown:
             continue
@@ -157,15 +157,23 @@ def check_tokens(data_dir: Path, token_dir: Path, strict: bool) -> str | None:
     return "\n".join(warnings) or None
 
 
-def _tokenizer(token_dir: Path) -> Callable[[str], Sequence[str]]:
-    """As ESPnet tokenises with the files of stage 5."""
-    model = token_dir / "bpe.model"
-    if not model.exists():
-        return lambda text: ["<space>" if character == " " else character for character in text]
-    import sentencepiece
+def _tokenizer(token_dir: Path, languages: Path) -> Callable[[str, str], Sequence[str]]:
+    """As training tokenises with the files of stage 5: (utterance, text) -> tokens."""
+    path = token_dir / "bpe.model"
+    if not path.exists():
+        return lambda _, text: ["<space>" if character == " " else character for character in text]
+    from espnet_objsoup.data.bpe_model import BpeModel
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    return lambda text: processor.encode(text, out_type=str)
+    model = BpeModel.read(path)
+    language_of = dict(_lines(languages)) if model.languages else {}
+
+    def tokenize(utterance: str, text: str) -> list[str]:
+        lang = language_of.get(utterance)
+        if not model.knows(lang):
+            return [f"a text in {lang}, which is in no group"]
+        return model.encode(text, lang)
+
+    return tokenize
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

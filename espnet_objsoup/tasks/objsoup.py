@@ -165,7 +165,7 @@ class ObjSoupTask(ChoosesTrainer):
         group.add_argument("--use_preprocessor", type=str2bool, default=True)
         group.add_argument("--token_type", type=str, default="bpe", choices=["bpe", "char", "word"])
         group.add_argument(
-            "--bpemodel", type=str_or_none, default=None, help="SentencePiece model of stage 5"
+            "--bpemodel", type=str_or_none, default=None, help="bpe.model of stage 5"
         )
         group.add_argument("--cleaner", type=str_or_none, default=None, help="ESPnet text cleaner")
         for choices in cls.class_choices_list:

@@ -53,7 +53,9 @@ opt min_wav_duration 0.1 "seconds" duration
 opt max_wav_duration 20 "seconds" duration
 opt keep_unlabelled false "keep utterances without any label, for self-supervision" bool
 opt token_type bpe "bpe or char" "bpe|char"
-opt nbpe 250 "size of the BPE model" count
+opt nbpe 250 "size of the BPE model, or of each group's such as '1000|4000'; char: a piece per character"
+opt bpe_groups "" "languages that share a BPE model, such as 'en fr|zh'; empty: all share one"
+opt bpe_temperature 1 "above 1 languages with little text get more of the BPE model"
 # Training and decoding
 opt config conf/train.yaml "configuration of training"
 opt tag "" "name of the experiment; empty: from the configuration"
@@ -103,6 +105,18 @@ check_options() {
         [[ ${word} =~ ^[a-zA-Z_]+-[a-zA-Z_]+$ ]] ||
             usage_error --st_pairs "pairs such as fr-en" "${word}"
     done
+    for word in ${nbpe//|/ }; do
+        [[ ${word} =~ ^(0*[1-9][0-9]*|char)$ ]] ||
+            usage_error --nbpe "whole numbers of at least 1, or char, separated by |" "${word}"
+    done
+    [ "$(tr -cd '|' <<<"${nbpe}")" = "$(tr -cd '|' <<<"${bpe_groups}")" ] && [ -n "${nbpe// /}" ] ||
+        usage_error --nbpe "a size for each group of --bpe_groups '${bpe_groups}'" "${nbpe}"
+    if [ "${token_type}" = char ] && [ -n "${bpe_groups// /}" ]; then
+        usage_error --bpe_groups "nothing with --token_type char" "${bpe_groups}" \
+            "--nbpe char gives a group a piece for each character"
+    fi
+    [[ ${bpe_temperature} =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] ||
+        usage_error --bpe_temperature "a number of at least 1" "${bpe_temperature}"
     [ -n "${langs// /}${st_pairs// /}" ] || usage_error --langs "a language, or a pair in --st_pairs" ""
     for word in train_set valid_set datadir dumpdir expdir inference_model; do
         [[ -n ${!word} && ${!word} != *[[:space:]]* ]] || usage_error "--${word}" "one name" "${!word}"
@@ -171,7 +185,13 @@ check_gpus
 py() { "${python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
 token_name=${token_type}
-[ "${token_type}" = bpe ] && token_name=bpe_unigram${nbpe}
+if [ "${token_type}" = bpe ]; then
+    token_name=bpe_unigram${nbpe}
+    [ -z "${bpe_groups// /}" ] || token_name+=_${bpe_groups}
+    [[ ${bpe_temperature} =~ ^1(\.0*)?$ ]] || token_name+=_t${bpe_temperature}
+    # Names of directories: 1000|4000_en fr|zh is 1000-4000_en+fr-zh.
+    token_name=${token_name// | /|} token_name=${token_name//|/-} token_name=${token_name//[ ,]/+}
+fi
 train_dir=${train_set}
 [ -n "${speed_perturb_factors}" ] && train_dir=${train_set}_sp
 token_dir=${datadir}/token_list/${token_name}
@@ -228,7 +248,8 @@ f3=$(fingerprint "$(digest <<<"${f2}")" repeated3 datadir fs audio_format channe
     train_set valid_set)
 f4=$(fingerprint "$(digest <<<"${f3}")" repeated4 min_wav_duration max_wav_duration \
     keep_unlabelled)
-f5=$(fingerprint "$(digest <<<"${f4}")" repeated5 dumpdir token_type nbpe)
+f5=$(fingerprint "$(digest <<<"${f4}")" repeated5 dumpdir token_type nbpe \
+    bpe_groups bpe_temperature)
 f10=$(fingerprint "$(digest <<<"${f5}")" repeated10 front_end)
 f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param init_param_file train_args)
 f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
@@ -353,7 +374,8 @@ filter_data() {
 
 make_tokens() {
     py make_token_list --data_dirs "${dumpdir}/raw/${train_dir}" --token_type "${token_type}" \
-        --nbpe "${nbpe}" --out "${token_dir}"
+        --nbpe "${nbpe}" --bpe_groups "${bpe_groups}" --bpe_temperature "${bpe_temperature}" \
+        --out "${token_dir}"
 }
 
 train_options=(

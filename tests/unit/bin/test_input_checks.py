@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from espnet_objsoup.bin.input_checks import check_tokens, model_sample_rate
-from espnet_objsoup.data.token_list import Corpus, make_bpe_tokens, write_token_list
+from espnet_objsoup.data.token_list import BpeGroup, Corpus, make_bpe_tokens, write_token_list
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,9 @@ def test_sample_rate_of_a_configuration(conf: dict[str, Any], rate: int | None) 
 
 def test_bpe_pieces_outside_the_list(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a hat on a cat"] * 20
-    tokens = make_bpe_tokens(Corpus(texts, ["en"]), 15, tmp_path / "bpe.model")
+    tokens = make_bpe_tokens(
+        Corpus(texts, ["en"] * len(texts), ["en"]), [BpeGroup(size=15)], tmp_path / "bpe.model"
+    )
     write_token_list(tokens, ["en"], tmp_path / "tokens.txt")
     (tmp_path / "text").write_text("u the cat\nv the zebra\nw <na>\n")
     warning = check_tokens(tmp_path, tmp_path, strict=False)
@@ -34,3 +36,18 @@ def test_bpe_pieces_outside_the_list(tmp_path: Path) -> None:
     assert "z" in warning
     (tmp_path / "text").write_text("u the cat\n")
     assert check_tokens(tmp_path, tmp_path, strict=True) is None
+
+
+def test_each_language_is_checked_with_its_group(tmp_path: Path) -> None:
+    texts = {"en": ["the cat sat on the mat"] * 20, "fr": ["le chat là"] * 20}
+    corpus = Corpus([t for of in texts.values() for t in of], ["en"] * 20 + ["fr"] * 20, [*texts])
+    groups = [BpeGroup(("en",)), BpeGroup(("fr",))]
+    tokens = make_bpe_tokens(corpus, groups, tmp_path / "bpe.model")
+    write_token_list(tokens, [*texts], tmp_path / "tokens.txt")
+    (tmp_path / "text").write_text("u the cat\nv le chat là\n")
+    (tmp_path / "utt2lang").write_text("u en\nv fr\n")
+    assert check_tokens(tmp_path, tmp_path, strict=True) is None
+    (tmp_path / "utt2lang").write_text("u en\nv de\n")
+    warning = check_tokens(tmp_path, tmp_path, strict=False)
+    assert warning is not None
+    assert "a text in de, which is in no group" in warning
