@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espnet_objsoup.data.corpora.findings import Findings
 from espnet_objsoup.data.corpora.rows import Utterance, rows_of
-from espnet_objsoup.data.datadir import NO_VALUE
+from espnet_objsoup.data.datadir import NO_VALUE, listing
 from espnet_objsoup.data.datadir_writer import RowWriter, row_writer
 from espnet_objsoup.data.parallel import map_jobs
 
@@ -142,23 +142,40 @@ def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
         }
         writers_of = _by_part(corpora, writers)
         for reading in map_jobs(_read, speakers, n_jobs, "read speakers", unit="speaker"):
+            _leave_out_unlabelled(reading, split_of)
             recordings += reading.recordings
-            for part, item in reading.utterances:
-                if item.transcript == NO_VALUE and split_of[part] != "train":
-                    what = f"left out: recordings of {part} without transcript"
-                    reading.findings.note(what, item.audio)
-                    continue
+            findings.add(reading.findings)
+            findings.raise_if_many()
+            # After a problem the others are looked for, and nothing is written.
+            for part, item in reading.utterances if not findings.problems else ():
                 for utterance, row in rows_of(item):
                     for writer in writers_of[part]:
                         writer.add(utterance, row)
-            findings.add(reading.findings)
-            findings.raise_if_many()
+        findings.problems += [
+            f"{out / name}: expected at least one utterance, found none of {', '.join(parts)}; see "
+            f"what was left out:\n{listing(findings.lines())}"
+            for corpus in corpora
+            for name, parts in corpus.directories.items()
+            if not writers[name].rows and not findings.problems
+        ]
         findings.raise_problems()
     return Written(
         {name: writer.objectives for name, writer in writers.items()},
         {name: writer.rows for name, writer in writers.items()},
         findings.lines() + [line for c in corpora for line in c.incomplete(recordings)],
     )
+
+
+def _leave_out_unlabelled(reading: Reading, split_of: Mapping[str, str]) -> None:
+    """Keep recordings without transcript in the training data alone."""
+    kept = []
+    for part, item in reading.utterances:
+        if item.transcript == NO_VALUE and split_of[part] != "train":
+            what = f"left out: recordings of {part} without transcript"
+            reading.findings.note(what, item.audio)
+        else:
+            kept.append((part, item))
+    reading.utterances = kept
 
 
 def _check_disjoint(corpus: Corpus, findings: Findings) -> None:
