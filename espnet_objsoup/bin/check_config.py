@@ -12,8 +12,15 @@ from typing import Any
 
 import yaml
 
-from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, print_error
+from espnet_objsoup.bin.cli import (
+    main_guard,
+    make_parser,
+    positive_int,
+    print_error,
+    string_list,
+)
 from espnet_objsoup.decoding.options import DecodeOptions
+from espnet_objsoup.evaluation.bleu_tokenizers import check_bleu_tokenizers
 from espnet_objsoup.objectives import check_trainer_conf
 
 # Options that change neither the shapes nor the features that stage 10 collects. Whatever is not
@@ -43,6 +50,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inference_config", type=Path, help="of decoding")
     parser.add_argument(
         "--nbest", type=positive_int, help="hypotheses of decoding; wins over --inference_config"
+    )
+    parser.add_argument(
+        "--st_pairs",
+        type=string_list,
+        default=[],
+        help="translations to be scored, such as 'en-ja': what BLEU needs has to be installed",
     )
     parser.add_argument("--train_args", default="", help="more options of training, as one string")
     return parser
@@ -119,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = get_parser().parse_args(argv)
     try:
+        check_bleu_tokenizers(pair.split("-")[-1] for pair in args.st_pairs)
         conf = read_yaml(args.config)
         check_trainer(args.config, conf, args.train_args)
         if args.inference_config is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from espnet_objsoup.evaluation.scores import Scores
 
@@ -118,17 +119,25 @@ def _recognition_table(scores: Scores) -> list[str]:
         "|objective|Snt|Wrd|Sub|Del|Ins|WER|CER|S.Err|",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    unspaced = []
     for name in names:
         s = scores[name]
+        wer = "-" if s.get("measure", "wer") == "cer" or "wer" not in s else f"{s['wer']:.1f}"
         if name.endswith("/mean"):
-            lines.append(f"|{name}||||||{s['wer']:.1f}|{s['cer']:.1f}||")
+            lines.append(f"|{name}||||||{wer}|{s['cer']:.1f}||")
             continue
-        parts = [100.0 * s[k] / s["words"] for k in ("substitutions", "deletions", "insertions")]
-        rates = "|".join(f"{part:.1f}" for part in parts)
+        tokens, prefix = "words", ""
+        if wer == "-":
+            tokens, prefix = "characters", "character_"
+            unspaced.append(name)
+        counts = [s[prefix + kind] for kind in ("substitutions", "deletions", "insertions")]
+        rates = "|".join(f"{100.0 * count / s[tokens]:.1f}" for count in counts)
         wrong = 100.0 * s["wrong_sentences"] / s["sentences"]
         lines.append(
-            f"|{name}|{s['sentences']}|{s['words']}|{rates}|{s['wer']:.1f}|{s['cer']:.1f}|{wrong:.1f}|"
+            f"|{name}|{s['sentences']}|{s[tokens]}|{rates}|{wer}|{s['cer']:.1f}|{wrong:.1f}|"
         )
+    if unspaced:
+        lines += ["", f"{', '.join(unspaced)}: Wrd, Sub, Del and Ins are of characters."]
     return lines
 
 
@@ -136,15 +145,32 @@ def _translation_table(scores: Scores) -> list[str]:
     names = [name for name in scores if name.startswith("st")]
     if not names:
         return []
-    lines = ["", "|objective|Snt|BLEU|BLEU (lower case)|chrF2|", "|---|---|---|---|---|"]
-    signatures = {}
+    lines = [
+        "",
+        "|objective|Snt|BLEU|BLEU (lower case)|BLEU (characters)|chrF2|",
+        "|---|---|---|---|---|---|",
+    ]
+    signatures: dict[str, list[str]] = {}
     for name in names:
         s = scores[name]
+        characters = f"{s['bleu_char']:.1f}" if "bleu_char" in s else ""
         lines.append(
-            f"|{name}|{s.get('sentences', '')}|{s['bleu']:.1f}|{s['bleu_lc']:.1f}|{s['chrf']:.1f}|"
+            f"|{name}|{s.get('sentences', '')}|{s['bleu']:.1f}|{s['bleu_lc']:.1f}|{characters}|"
+            f"{s['chrf']:.1f}|"
         )
         if "signature" in s:
-            signatures[s["signature"]] = s["chrf_signature"]
+            signatures.setdefault(_signatures(s), []).append(name)
     lines.append("")
-    lines += [f"BLEU `{bleu}`, chrF `{chrf}`" for bleu, chrf in sorted(signatures.items())]
+    lines += [f"{', '.join(of)}: {signature}." for signature, of in signatures.items()]
     return lines
+
+
+def _signatures(score: dict[str, Any]) -> str:
+    """Sacrebleu's signatures of a score, in words."""
+    kinds = {
+        "BLEU": "signature",
+        "BLEU (lower case)": "lc_signature",
+        "BLEU (characters)": "char_signature",
+        "chrF2": "chrf_signature",
+    }
+    return ", ".join(f"{kind} `{score[key]}`" for kind, key in kinds.items() if key in score)

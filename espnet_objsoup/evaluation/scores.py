@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from espnet_objsoup.data.datadir import NO_VALUE, DataDir, read
-from espnet_objsoup.data.text import normalise
+from espnet_objsoup.data.text import UNSPACED_LANGUAGES, normalise
 from espnet_objsoup.evaluation.cross_check import cross_check
 from espnet_objsoup.evaluation.details import (
     ScoredUtterance,
@@ -48,8 +48,10 @@ def score_split(
         check: compare error rates with an independent implementation.
 
     Returns:
-        "asr/fr" -> wer, cer and counts; "st/fr-en" -> bleu, bleu_lc, chrf, signature; a directory
-        such as `asr_ctc` gives "asr_ctc/fr". "<directory>/mean" is the mean over languages.
+        "asr/fr" -> wer, cer and counts, and `measure`, which of the two is the language's
+        `error_rate`; "st/fr-en" -> bleu, bleu_lc, chrf, signatures; a directory such as `asr_ctc`
+        gives "asr_ctc/fr". "<directory>/mean" is the mean over languages, of `wer` over those
+        written with spaces.
 
     Raises:
         ScoringError: if there is nothing to score, or ids differ.
@@ -81,9 +83,16 @@ def _score_directory(data: DataDir, directory: Path, task: str, policy: str, che
             scores[name] = _translation(utterances)
         scores[name]["text_policy"] = policy
     _write_details(directory, task, groups, scores)
-    measures = ("wer", "cer") if task == "asr" else ("bleu", "bleu_lc", "chrf")
+    return {**scores, f"{directory.name}/mean": _mean(scores, task)}
+
+
+def _mean(scores: Scores, task: str) -> dict[str, float]:
+    """Means over languages. Words of languages without spaces are sentences, so that their WER
+    belongs into no mean."""
+    measures = ("cer", "error_rate") if task == "asr" else ("bleu", "bleu_lc", "chrf")
     mean = {measure: fmean(score[measure] for score in scores.values()) for measure in measures}
-    return {**scores, f"{directory.name}/mean": mean}
+    with_words = [score["wer"] for score in scores.values() if score.get("measure") == "wer"]
+    return {"wer": fmean(with_words), **mean} if with_words else mean
 
 
 def _normalised(utterances: list[ScoredUtterance], policy: str) -> list[ScoredUtterance]:
@@ -175,8 +184,10 @@ def _recognition(name: str, utterances: list[ScoredUtterance], check: bool) -> d
         )
     words = word_errors(references, hypotheses)
     characters = character_errors(references, hypotheses, lang)
+    measure = "cer" if lang in UNSPACED_LANGUAGES else "wer"
     score = {
         **{"wer": words.rate, "cer": characters.rate, "sentences": len(utterances)},
+        **{"measure": measure, "error_rate": (words if measure == "wer" else characters).rate},
         **_counts(words, "words", ""),
         **_counts(characters, "characters", "character_"),
         "wrong_sentences": words.wrong_sentences,
@@ -199,4 +210,5 @@ def _counts(counts: ErrorCounts, tokens: str, prefix: str) -> dict[str, int]:
 def _translation(utterances: list[ScoredUtterance]) -> dict[str, Any]:
     references = [utterance.reference for utterance in utterances]
     hypotheses = [utterance.hypothesis for utterance in utterances]
-    return asdict(score_translations(references, hypotheses, utterances[0].lang))
+    scores = asdict(score_translations(references, hypotheses, utterances[0].lang))
+    return {name: value for name, value in scores.items() if value is not None}

@@ -218,6 +218,7 @@ if includes 10 13; then
     if [ -n "${nbest}" ] && [ "${skip_eval}" = false ] && includes 12 12; then
         checked+=(--nbest "${nbest}")
     fi
+    if [ "${skip_eval}" = false ] && includes 13 13; then checked+=(--st_pairs "${st_pairs}"); fi
     front_end=$(py check_config "${checked[@]}" --train_args "${train_args}")
 fi
 

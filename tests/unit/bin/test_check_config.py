@@ -5,6 +5,7 @@ import pytest
 
 from espnet_objsoup.bin import check_config
 from espnet_objsoup.bin.check_config import statistics_options
+from espnet_objsoup.evaluation import bleu_tokenizers
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,15 @@ def test_more_hypotheses_than_the_beam_holds(
     assert check_config.main([*arguments, f"{tmp_path}/decode.yaml", "--nbest", nbest]) == status
     message = f"{tmp_path}/decode.yaml: decoding options: nbest: expected at most beam_size 4"
     assert (message in capsys.readouterr().err) == bool(status)
+
+
+def test_what_bleu_lacks_is_said_before_the_first_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text("optim: adam\n")
+    command = ["--config", str(tmp_path / "c.yaml"), "--st_pairs"]
+    assert check_config.main([*command, "en-ja ja-en"]) == 0
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: None)
+    assert check_config.main([*command, "ja-en en-de"]) == 0  # only targets are cut into words
+    assert check_config.main([*command, "en-ja"]) == 1
+    assert "MeCab, ipadic for ja: pip install 'sacrebleu[ja]'" in capsys.readouterr().err

@@ -8,8 +8,11 @@ import sacrebleu
 from espnet_objsoup.bin import score
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.corpora.rows import Utterance, to_data_dir
-from espnet_objsoup.evaluation import scores
+from espnet_objsoup.data.text import UNSPACED_LANGUAGES
+from espnet_objsoup.evaluation import bleu_tokenizers, scores
+from espnet_objsoup.evaluation.bleu_tokenizers import check_bleu_tokenizers
 from espnet_objsoup.evaluation.error_rate import ErrorCounts, word_errors
+from espnet_objsoup.evaluation.results import RunInfo, render
 from espnet_objsoup.evaluation.scores import ScoringError, score_split
 from espnet_objsoup.evaluation.translation import score_translations
 
@@ -96,6 +99,72 @@ def test_bleu_is_sacrebleus() -> None:
     assert scores.chrf == sacrebleu.corpus_chrf(hypotheses, [references]).score
 
 
+@pytest.mark.parametrize(
+    ("lang", "tokenizer", "reference", "hypothesis"),
+    [
+        ("ja", "ja-mecab", "猫がここで静かに眠る。", "猫がここで眠る。"),
+        ("ko", "ko-mecab", "고양이가 여기서 조용히 잔다.", "고양이가 여기서 잔다."),
+        ("zh", "zh", "猫在这里静静地睡觉。", "猫在这里睡觉。"),
+        ("th", "char", "แมวนอนหลับที่นี่", "แมวนอนที่นี่"),
+        ("tr", "13a", "Kedi burada sessizce uyuyor.", "Kedi burada uyuyor."),
+    ],
+)
+def test_every_target_has_its_tokenizer(
+    lang: str, tokenizer: str, reference: str, hypothesis: str
+) -> None:
+    scores = score_translations([reference], [hypothesis], lang)
+    assert f"tok:{tokenizer}" in scores.signature
+    assert "case:mixed" in scores.signature
+    assert "case:lc" in scores.lc_signature
+    expected = sacrebleu.corpus_bleu([hypothesis], [[reference]], tokenize=tokenizer).score
+    assert scores.bleu == pytest.approx(expected)
+    if lang == "tr":
+        assert scores.bleu_char is None
+    else:
+        by_character = sacrebleu.corpus_bleu([hypothesis], [[reference]], tokenize="char").score
+        assert (scores.bleu_char or 0.0) == (
+            pytest.approx(by_character) if lang in UNSPACED_LANGUAGES else 0.0
+        )
+
+
+def test_lower_case_is_that_of_the_language() -> None:
+    pair = ["IŞIK İZMİR'DE PARLAK YANIYOR"], ["ışık izmir'de parlak yanıyor"]
+    assert score_translations(*pair, "tr").bleu_lc == pytest.approx(100)
+    assert score_translations(*pair, "en").bleu_lc < 100
+
+
+def test_missing_dictionaries_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_bleu_tokenizers(["ja", "ko", "en"])
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: None if name == "MeCab" else 1)
+    check_bleu_tokenizers(["ko", "en"])
+    with pytest.raises(ValueError, match=r"MeCab for ja: pip install 'sacrebleu\[ja\]'"):
+        check_bleu_tokenizers(["ja", "en"])
+    with pytest.raises(ValueError, match="MeCab for ja"):
+        score_translations(["猫"], ["猫"], "ja")
+
+
+def test_languages_without_spaces_have_character_errors(tmp_path: Path) -> None:
+    data = to_data_dir(
+        Utterance(f"u{i}", f"{lang}-s", "x.wav", lang, text, {})
+        for i, (lang, text) in enumerate([("zh", "那个女人看见了"), ("en", "hello big world")])
+    )
+    datadir.write(data, tmp_path / "dump" / "test")
+    directory = tmp_path / "exp" / "decode" / "test" / "asr"
+    directory.mkdir(parents=True)
+    # Case and punctuation of hypotheses go, as they do in references.
+    (directory / "text").write_text("zh-s-u0 那个 女人，看见。\nen-s-u1 Hello, big word!\n")
+    found = score_split(tmp_path / "dump" / "test", directory.parent)
+    assert (found["asr/zh"]["measure"], found["asr/en"]["measure"]) == ("cer", "wer")
+    assert found["asr/zh"]["error_rate"] == found["asr/zh"]["cer"] == pytest.approx(100 / 7)
+    assert found["asr/mean"]["wer"] == found["asr/en"]["wer"] == pytest.approx(100 / 3)
+    assert found["asr/mean"]["error_rate"] == pytest.approx((100 / 7 + 100 / 3) / 2)
+    info = RunInfo("e", "c", "1", "m", "d")
+    results = render(info, {}, {"test": found})
+    assert "|asr/zh|1|7|0.0|14.3|0.0|-|14.3|100.0|" in results
+    assert "|asr/en|1|3|33.3|0.0|0.0|33.3|" in results
+    assert "asr/zh: Wrd, Sub, Del and Ins are of characters." in results
+
+
 def test_variants_of_a_task_are_scored_beside_it(experiment: Path) -> None:
     write_hypotheses(experiment, "asr_ctc", [row[1] for row in ROWS])
     found = score_split(experiment / "dump" / "test", experiment / "exp" / "decode" / "test")
@@ -131,6 +200,9 @@ def test_command_writes_json_and_markdown(
     assert results == (experiment / "RESULTS.md").read_text()
     for part in ("- seed: `7`", "- command: `./run.sh`", "|asr/fr|2|8|", "chrF2", "- commit: "):
         assert part in results
+    assert "|st/en-zh|1|100.0|100.0|100.0|" in results
+    assert "|st/fr-en|2|100.0|100.0||" in results
+    assert "st/en-zh: BLEU `nrefs:1|case:mixed|eff:no|tok:zh|" in results
     assert "scores.json" in capsys.readouterr().out.splitlines()[-1]
     assert "|asr/fr|2|8|0.0|12.5|0.0|12.5|" in results  # of 8 words one was deleted
 
