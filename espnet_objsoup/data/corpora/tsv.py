@@ -53,7 +53,7 @@ def read_rows(
                         f"{len(row)} and the end of the file: it is cut off; get it again"
                     )
                 dropped[f"rows of {name} with fields missing"] += 1
-            elif len(row) > len(header) and any(row[len(header) :]):
+            elif len(row) > len(header):
                 dropped[f"rows of {name} with a tab too many"] += 1
             elif row == header:
                 repaired[f"headers in the middle of {name}"] += 1
