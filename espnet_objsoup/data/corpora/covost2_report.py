@@ -48,8 +48,10 @@ class Report:
         return merged
 
     def count(self, what: str, usable: bool) -> None:
-        """Count one of `what` for `unusable`."""
-        self.shares.setdefault(what, Counter())[usable] += 1
+        """Count one of `what` for `unusable()`."""
+        if what not in self.shares:
+            self.shares[what] = Counter()
+        self.shares[what][usable] += 1
 
     def unusable(self, limit: float) -> list[str]:
         """Of what more than a share of `limit` is unusable, in words."""
