@@ -12,13 +12,15 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from espnet_objsoup.data.corpora import covost2_language
 from espnet_objsoup.data.corpora.clip_index import ClipIndex
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, bare_code
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, bare_code, language_dir
+from espnet_objsoup.data.corpora.covost2_labels import pair_files
 from espnet_objsoup.data.corpora.covost2_report import LEAKS, Report, shared_between_splits
-from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data.datadir import DataDirError, listing
 from espnet_objsoup.data.datadir_writer import row_writer
 from espnet_objsoup.data.parallel import map_jobs
 
@@ -108,6 +110,7 @@ def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
             usable, if a clip is in two splits, or for a forbidden leak.
         OSError: if a file cannot be written.
     """
+    _refuse_missing(config)
     # Beside the result, where there is room for it; one that was killed has left its own.
     existed = out.exists()
     scratch = out / ".preparing"
@@ -140,6 +143,20 @@ def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
             with suppress(OSError):  # it holds the data
                 out.rmdir()
     return report
+
+
+def _refuse_missing(config: CoVoST2Config) -> None:
+    """Everything that is missing is said at once, before hours of reading."""
+    checks = [partial(language_dir, config.commonvoice, lang) for lang in config.sources]
+    checks += [partial(pair_files, config.covost2, *pair) for pair in config.pairs]
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except DataDirError as err:
+            problems.append(str(err))
+    if problems:
+        raise DataDirError(listing(problems))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,37 @@ _SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "t
 _NO_TEXT = frozenset({"", "nan", "NaN", "NULL", "<NA>", NO_VALUE})
 
 
+def pair_files(covost2: Path | None, lang: str, target: str) -> tuple[list[Path], list[Path]]:
+    """Where the translations of a pair are.
+
+    Returns:
+        The official file, or those of the split script for train, dev and test; and files of the
+        pair that are not used.
+
+    Raises:
+        DataDirError: if there are none, or not all.
+    """
+    if covost2 is None:
+        raise DataDirError(f"pair {lang}-{target}: needs CoVoST 2; give --covost2 DIR")
+    source, target = (CORPUS_CODES.get(code, code) for code in (lang, target))
+    official = covost2 / f"covost_v2.{source}_{target}.tsv"
+    split_files = [official.with_suffix(f".{split}.tsv") for split in SPLITS]
+    there = [path for path in split_files if path.exists()]
+    if official.exists():
+        return [official], there
+    if len(there) == len(split_files):
+        return split_files, []
+    if there:
+        missing = [path.name for path in split_files if path not in there]
+        raise DataDirError(
+            f"{covost2}: expected {official.name}, or a file for each split, found no "
+            f"{', '.join(missing)}; put it there"
+        )
+    packed = covost2 / f"{official.name}.tar.gz"
+    hint = f"unpack {packed.name}" if packed.exists() else "expected the corpus unpacked there"
+    raise DataDirError(f"{official}: not found; {hint}")
+
+
 @dataclass
 class LabelReader:
     """Reads the labels of a language into a `ClipIndex`; all methods raise DataDirError for faults.
@@ -42,12 +73,14 @@ class LabelReader:
         """Read everything."""
         needs_validated = not self.targets
         for target in self.targets:
-            official, split_files = self._pair_files(target)
-            if split_files:
-                self._read_split_files(index, target, split_files)
+            paths, unused = pair_files(self.covost2, self.lang, target)
+            if unused:
+                self.report.noted[f"files that are not used beside {paths[0].name}"] += len(unused)
+            if len(paths) > 1:
+                self._read_split_files(index, target, paths)
             else:
                 needs_validated = True
-                self._read_pair_file(index, target, official)
+                self._read_pair_file(index, target, paths[0])
         if not self.targets:
             self._read_splits(index)
         if needs_validated:
@@ -59,26 +92,6 @@ class LabelReader:
                 f"for one target and in {conflict[2]} for another; use files of "
                 "one release of CoVoST 2"
             )
-
-    def _pair_files(self, target: str) -> tuple[Path, list[Path]]:
-        """The official file of a pair, and if there is none those of the split script."""
-        if self.covost2 is None:
-            raise DataDirError(f"pair {self.lang}-{target}: needs CoVoST 2; give --covost2 DIR")
-        source, target = (CORPUS_CODES.get(code, code) for code in (self.lang, target))
-        official = self.covost2 / f"covost_v2.{source}_{target}.tsv"
-        split_files = [official.with_suffix(f".{split}.tsv") for split in SPLITS]
-        there = [path for path in split_files if path.exists()]
-        if official.exists():
-            if there:
-                self.report.noted[f"files that are not used beside {official.name}"] += len(there)
-            return official, []
-        if there and len(there) < len(split_files):
-            missing = [path.name for path in split_files if path not in there]
-            raise DataDirError(
-                f"{self.covost2}: expected {official.name}, or a file for each split, found no "
-                f"{', '.join(missing)}; put it there"
-            )
-        return official, there
 
     def _read_pair_file(self, index: ClipIndex, target: str, path: Path) -> None:
         for number, (clip, text, split) in self._rows(path, "path translation split"):

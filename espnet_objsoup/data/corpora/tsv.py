@@ -112,11 +112,9 @@ class _Lines:
         try:
             file = open(self._path, "rb")  # noqa: SIM115  # closed below
         except FileNotFoundError as err:
-            packed = self._path.with_name(self._path.name + ".tar.gz")
-            hint = "expected the corpus unpacked there"
-            if packed.exists():
-                hint = f"unpack {packed.name}"
-            raise DataDirError(f"{self._path}: not found; {hint}") from err
+            raise DataDirError(
+                f"{self._path}: not found; expected the corpus unpacked there"
+            ) from err
         with file:
             for number, line in enumerate(file, 1):
                 if number == 1 and line.startswith(_BOM):

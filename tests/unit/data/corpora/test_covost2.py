@@ -11,6 +11,7 @@ from espnet_objsoup.data.corpora.covost2 import (
     CoVoST2Config,
     parse_langs,
     parse_pairs,
+    prepare,
 )
 from espnet_objsoup.data.datadir import DataDirError
 
@@ -252,3 +253,12 @@ def test_command_says_what_it_found(
     with pytest.raises(SystemExit):
         prepare_corpus.main(["covost2", *roots, *what, "--max_lost", "2"])
     assert "a number from 0 to 1, found '2'" in capsys.readouterr().err
+
+
+def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "cv").mkdir()
+    config = CoVoST2Config(tmp_path / "cv", tmp_path, ["en", "fr"], [("fr", "en"), ("en", "zh")])
+    with pytest.raises(DataDirError) as caught:
+        prepare(config, tmp_path / "data")
+    for what in ("expected en/ or", "expected fr/ or", "v2.fr_en.tsv", "v2.en_zh-CN.tsv"):
+        assert what in str(caught.value)
