@@ -145,19 +145,16 @@ def _translation_table(scores: Scores) -> list[str]:
     names = [name for name in scores if name.startswith("st")]
     if not names:
         return []
-    lines = [
-        "",
-        "|objective|Snt|BLEU|BLEU (lower case)|BLEU (characters)|chrF2|",
-        "|---|---|---|---|---|---|",
-    ]
+    measures = {"bleu": "BLEU", "bleu_lc": "BLEU (lower case)", "chrf": "chrF2"}
+    if any("bleu_char" in scores[name] for name in names):
+        measures["bleu_char"] = "BLEU (characters)"
+    titles = ["objective", "Snt", *measures.values()]
+    lines = ["", f"|{'|'.join(titles)}|", "|---" * len(titles) + "|"]
     signatures: dict[str, list[str]] = {}
     for name in names:
         s = scores[name]
-        characters = f"{s['bleu_char']:.1f}" if "bleu_char" in s else ""
-        lines.append(
-            f"|{name}|{s.get('sentences', '')}|{s['bleu']:.1f}|{s['bleu_lc']:.1f}|{characters}|"
-            f"{s['chrf']:.1f}|"
-        )
+        cells = "|".join(f"{s[key]:.1f}" if key in s else "" for key in measures)
+        lines.append(f"|{name}|{s.get('sentences', '')}|{cells}|")
         if "signature" in s:
             signatures.setdefault(_signatures(s), []).append(name)
     lines.append("")

@@ -200,8 +200,8 @@ def test_command_writes_json_and_markdown(
     assert results == (experiment / "RESULTS.md").read_text()
     for part in ("- seed: `7`", "- command: `./run.sh`", "|asr/fr|2|8|", "chrF2", "- commit: "):
         assert part in results
-    assert "|st/en-zh|1|100.0|100.0|100.0|" in results
-    assert "|st/fr-en|2|100.0|100.0||" in results
+    assert "|st/en-zh|1|100.0|100.0|100.0|100.0|" in results
+    assert "|st/fr-en|2|100.0|100.0|100.0||" in results
     assert "st/en-zh: BLEU `nrefs:1|case:mixed|eff:no|tok:zh|" in results
     assert "scores.json" in capsys.readouterr().out.splitlines()[-1]
     assert "|asr/fr|2|8|0.0|12.5|0.0|12.5|" in results  # of 8 words one was deleted
