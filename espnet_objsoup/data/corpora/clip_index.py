@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from espnet_objsoup.data.datadir import REQUIRED
 
-_CACHE_KIB = 16384
+# Of pages in memory; a finished index is only read in order, and all languages are read at once.
+_WRITE_CACHE_KIB, _READ_CACHE_KIB = 8192, 512
 _COLUMNS = ", ".join(f'"{name}"' for name in REQUIRED)
 _SCHEMA = f"""
 CREATE TABLE label (
@@ -60,7 +61,8 @@ class ClipIndex:
             uri=True,
             isolation_level=None,
         )
-        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        cache_kib = _WRITE_CACHE_KIB if new else _READ_CACHE_KIB
+        self._db.execute(f"PRAGMA cache_size = -{cache_kib}")
         if new:
             self._db.execute("PRAGMA journal_mode = OFF")
             self._db.execute("PRAGMA synchronous = OFF")
