@@ -13,6 +13,8 @@ from pathlib import Path
 
 from humanfriendly import format_size
 
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES
+
 _OPENSLR = "https://www.openslr.org/resources"
 _COVOST2 = "https://dl.fbaipublicfiles.com/covost"
 _AUDIO_RATIO, _TEXT_RATIO = 1.05, 4.0
@@ -221,13 +223,17 @@ def _covost2() -> Corpus:
 
 
 CORPORA = {"covost2": _covost2(), "librispeech": _librispeech(), "aishell": _aishell()}
-# Languages that Common Voice and CoVoST 2 name with a region.
-_REGIONS = {"zh": "zh-CN", "sv": "sv-SE"}
 
 
 def missing_common_voice(directory: Path, langs: Sequence[str]) -> list[Path]:
     """What is missing of Common Voice, as paths that have to be there."""
-    folders = [directory / _REGIONS.get(lang, lang) for lang in langs]
+    folders = []
+    for lang in langs:
+        code = CORPUS_CODES.get(lang, lang)
+        # The directory may hold languages, or releases as they unpack (cv-corpus-4-2019-12-10).
+        in_releases = sorted(directory.glob(f"cv-corpus-*/{code}"))
+        there = [path for path in (directory / code, *in_releases) if path.is_dir()]
+        folders.append(there[0] if there else directory / code)
     wanted = [folder / name for folder in folders for name in ("validated.tsv", "clips")]
     return [path for path in wanted if not path.exists()]
 
@@ -235,7 +241,7 @@ def missing_common_voice(directory: Path, langs: Sequence[str]) -> list[Path]:
 def describe_common_voice(directory: Path | None, langs: Sequence[str]) -> str:
     """How to get Common Voice by hand, in words."""
     where = directory or Path("COMMONVOICE")
-    names = " ".join(_REGIONS.get(lang, lang) for lang in langs) or "each language"
+    names = " ".join(CORPUS_CODES.get(lang, lang) for lang in langs) or "each language"
     return f"""\
 Common Voice: read speech in many languages, the audio of CoVoST 2
   described at: https://commonvoice.mozilla.org/datasets

@@ -316,3 +316,6 @@ def test_common_voice_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr" / "validated.tsv").touch()
     (tmp_path / "sv-SE" / "clips").mkdir(parents=True)
     assert missing_common_voice(tmp_path, ["fr", "sv"]) == [tmp_path / "sv-SE" / "validated.tsv"]
+    (tmp_path / "cv-corpus-4-2019-12-10" / "ca" / "clips").mkdir(parents=True)
+    expected = [tmp_path / "cv-corpus-4-2019-12-10" / "ca" / "validated.tsv"]
+    assert missing_common_voice(tmp_path, ["ca"]) == expected
