@@ -9,6 +9,7 @@ Source: that script (facebookresearch/covost), which joins the first form with v
 """
 
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
         DataDirError: if files or columns are missing, if more than `max_lost` of a language is not
             usable, if a clip is in two splits, or for a forbidden leak.
         OSError: if a file cannot be written.
+        RuntimeError: if there is no room for the scratch files, or a process dies.
     """
     _refuse_missing(config)
     # Beside the result, where there is room for it; one that was killed has left its own.
@@ -137,6 +139,11 @@ def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
         for split, writer in writers.items():
             report.rows[split] = writer.rows
             report.objectives[split] = dict(sorted(writer.objectives.items()))
+    except sqlite3.Error as err:
+        raise RuntimeError(
+            f"{scratch}: expected room for an index of about 1 kB per clip, found: {err}; free "
+            "space or choose another --out (--datadir), nothing was written"
+        ) from err
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if not existed:

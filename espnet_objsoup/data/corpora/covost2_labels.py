@@ -2,6 +2,7 @@
 """Splits and translations of a spoken language of CoVoST 2, and the table rows of its clips."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +90,8 @@ class LabelReader:
         if conflict is not None:
             raise DataDirError(
                 f"{self.lang}: expected one split per clip, found {conflict[0]} in {conflict[1]} "
-                f"for one target and in {conflict[2]} for another; use files of "
-                "one release of CoVoST 2"
+                f"for one target and in {conflict[2]} for another; use files of one "
+                "release of CoVoST 2"
             )
 
     def _read_pair_file(self, index: ClipIndex, target: str, path: Path) -> None:
@@ -112,22 +113,32 @@ class LabelReader:
         Those that CoVoST 2 gives it with any target, so that the same clips are test data whatever
         pairs are chosen; else those of Common Voice.
         """
-        code = CORPUS_CODES.get(self.lang, self.lang)
-        others = sorted(self.covost2.glob(f"covost_v2.{code}_*.tsv")) if self.covost2 else []
-        # Only names such as covost_v2.en_de.tsv have one dot before the suffix.
-        others = [path for path in others if path.stem.count(".") == 1]
-        if others:
-            self.report.noted[f"file that gives the splits of {self.lang} ({others[0].name})"] += 1
-            for number, (clip, split) in self._rows(others[0], "path split"):
-                self._add_label(index, others[0], number, clip, split)
+        paths = self._files_of_any_pair()
+        if paths:
+            names = ", ".join(path.name for path in paths)
+            self.report.noted[f"files that give the splits of {self.lang} ({names})"] += len(paths)
+        else:
+            paths = [self.directory / f"{split}.tsv" for split in SPLITS]
+            what = f"tables of Common Voice that give the splits of {self.lang}"
+            self.report.noted[what] += len(paths)
+        if len(paths) == 1:
+            for number, (clip, split) in self._rows(paths[0], "path split"):
+                self._add_label(index, paths[0], number, clip, split)
             return
-        self.report.noted[f"tables of Common Voice that give the splits of {self.lang}"] += len(
-            SPLITS
-        )
-        for split in SPLITS:
-            path = self.directory / f"{split}.tsv"
+        for split, path in zip(SPLITS, paths, strict=True):
             for number, (clip,) in self._rows(path, "path"):
                 self._add_label(index, path, number, clip, split)
+
+    def _files_of_any_pair(self) -> list[Path]:
+        """Those of the first target that has all of its files; none without any."""
+        if self.covost2 is None:
+            return []
+        code = CORPUS_CODES.get(self.lang, self.lang)
+        found = self.covost2.glob(f"covost_v2.{code}_*.tsv")
+        for target in sorted({path.name.split(".")[1].partition("_")[2] for path in found}):
+            with suppress(DataDirError):  # only some of the split script's files
+                return pair_files(self.covost2, self.lang, target)[0]
+        return []
 
     def _read_validated(self, index: ClipIndex) -> None:
         path = self.directory / "validated.tsv"

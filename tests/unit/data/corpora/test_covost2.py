@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from espnet_objsoup.bin import prepare_corpus
+from espnet_objsoup.data.corpora import clip_index
 from espnet_objsoup.data.corpora.covost2 import (
     DIRECTIONS,
     CoVoST2Config,
@@ -110,8 +111,11 @@ def test_language_without_pairs_takes_covosts_splits_else_common_voices(
     expected = {"fr": 10, "en": 1}[lang]  # there is a file covost_v2.fr_en.tsv
     assert (len(found["dev"]), len(found["test"])) == (expected, expected)
     assert splits["dev"].row(found["dev"][0])["st_text"] == "<na>"
-    assert report.noted["file that gives the splits of fr (covost_v2.fr_en.tsv)"] == 1
+    assert report.noted["files that give the splits of fr (covost_v2.fr_en.tsv)"] == 1
     assert report.noted["tables of Common Voice that give the splits of en"] == 3
+    split_form(corpus, "fr_en", "fr")
+    again, _ = corpus.prepare(tmp_path / "data", langs=["en", "fr"], pairs=[])
+    assert speech_of(again, lang) == found
 
 
 def test_regions_and_languages_without_spaces(tmp_path: Path) -> None:
@@ -183,9 +187,18 @@ def test_errors_leave_everything_as_it_was(corpus: Corpus, tmp_path: Path, exist
         corpus.prepare(out)
     before = contents(out, tmp_path) if existed else None
     corpus.edit("en/test.tsv", lambda _: "")
-    with pytest.raises(DataDirError, match="an empty file"):
-        corpus.prepare(out)
+    for n_jobs in (1, 2):
+        with pytest.raises(DataDirError, match="an empty file"):
+            corpus.prepare(out, n_jobs)
     assert (contents(out, tmp_path) if out.exists() else None) == before
+
+
+def test_full_disk_is_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = clip_index._SCHEMA
+    monkeypatch.setattr(clip_index, "_SCHEMA", f"{schema}PRAGMA max_page_count = 12;")
+    with pytest.raises(RuntimeError, match=r"1 kB per clip, found: .* full; free space"):
+        corpus.prepare(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_a_killed_run_left_is_removed(corpus: Corpus, tmp_path: Path) -> None:
