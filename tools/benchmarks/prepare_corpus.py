@@ -89,12 +89,15 @@ def measure(arguments: Sequence[str]) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--nj", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--directory", type=Path, help="where corpora are made; else a new one")
     args = parser.parse_args(argv)
+    # Fewer speakers of the smallest language would leave splits of it empty.
+    if min(args.rows) < 4000:
+        parser.error(f"--rows: expected at least 4000, found {min(args.rows)}")
     with tempfile.TemporaryDirectory(dir=args.directory) as scratch:
         for rows in args.rows:
             root = Path(scratch) / str(rows)
