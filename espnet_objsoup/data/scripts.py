@@ -14,7 +14,8 @@ _SCRIPTS = {
     "ta": "Tamil",
     "zh": "Han",
 }
-_LETTER = regex.compile(r"\p{L}")
+# Without those of all scripts, such as the mark of long vowels in Japanese.
+_LETTER = regex.compile(r"[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", regex.V1)
 
 
 @cache

@@ -35,7 +35,10 @@ elif [ "${download}" = true ]; then
     sources=${langs//,/ }
     for pair in ${pairs}; do sources+=" ${pair%-*}"; done
     sources=$(tr ' ' '\n' <<<"${sources}" | awk 'NF && !seen[$0]++' | tr '\n' ' ')
-    py download_corpus covost2 --dir "${COVOST2}" --parts "${pairs}" \
+    parts=${pairs}
+    # English without translations shall have the splits that CoVoST 2 gives it.
+    if [[ " ${sources}" == *" en "* && " ${pairs}" != *" en-"* ]]; then parts+=" en-de"; fi
+    py download_corpus covost2 --dir "${COVOST2}" --parts "${parts}" \
         --commonvoice "${COMMONVOICE}" --langs "${sources}"
 fi
 

@@ -41,6 +41,7 @@ def test_scripts_of_all_languages(lang: str) -> None:
         ("Нет, да, oui.", "fr", True),
         ("Windows 是什么", "zh", True),
         ("Win 是什么", "zh", False),
+        ("スーパーー", "ja", False),
     ],
 )
 def test_a_part_of_a_text_does_not_count(text: str, lang: str, foreign: bool) -> None:
