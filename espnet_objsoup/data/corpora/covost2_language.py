@@ -109,8 +109,8 @@ class Language:
         if problems:
             counts = "".join(f"\n  left out: {n} {what}" for what, n in report.dropped.items())
             raise DataDirError(
-                f"{self.lang}: expected that at most {self.max_lost:.0%} of its clips and texts "
-                f"are not usable and that each split has some, found: "
+                f"{self.lang}: expected that at most {100 * self.max_lost:g} % of its clips and "
+                f"texts are not usable and that each split has some, found: "
                 f"{'; '.join(problems)}{counts}\n"
                 "Check that the files of CoVoST 2 and of Common Voice belong together and are "
                 "whole, or allow more with --max_lost"
