@@ -50,7 +50,8 @@ def test_a_step_is_what_was_counted(tools: None) -> None:
     held += [*model.parameters(), *(p.grad for p in model.parameters())]
     assert step.state_bytes() == sum(t.numel() * t.element_size() for t in held)
     peak = peak_bytes(lambda: forward()["loss"].backward(), "cpu")
-    assert step.saved_bytes(shape) < peak < PEAK_RATIO * step.saved_bytes(shape)
+    # The batch itself is kept too, but was there before the step.
+    assert 0.95 < peak / step.saved_bytes(shape) < PEAK_RATIO
 
 
 def test_the_page_is_about_these_files_and_they_fit(tools: None) -> None:
