@@ -51,13 +51,14 @@ EXTRAS_REQUIRE = {
     "ja": ["sacrebleu[ja]>=2.4"],
     "ko": ["sacrebleu[ko]>=2.4"],
     # Stages on SLURM, PBS, SGE and LSF.
-    "cluster": ["dask-jobqueue>=0.9"],
+    "cluster": ["dask-jobqueue>=0.9", "cryptography>=42"],
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
     "weightings": ["torchjd[full]>=0.18"],
     "test": [
         "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
         "dask-jobqueue>=0.9",
+        "cryptography>=42",
         "sacrebleu[ja,ko]>=2.4",
         "pytest>=8",
         "pytest-timeout>=2.3",

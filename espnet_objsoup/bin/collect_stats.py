@@ -6,21 +6,24 @@ together by ESPnet's aggregate_stats_dirs.
 """
 
 import argparse
+import hashlib
 import itertools
+import json
 import os
-import shlex
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.data_options import add_cluster
 from espnet_objsoup.bin.input_checks import check_tokens
 from espnet_objsoup.bin.train import expand
+from espnet_objsoup.data.cluster_jobs import client_starter
+from espnet_objsoup.data.commands import Command, run_commands
+from espnet_objsoup.data.parallel import ONE_THREAD, StartClient
 
 SPLITS = ("train", "valid")
 LOGS = "logs"
@@ -38,6 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token_dir", type=Path, required=True, help="token list (stage 5)")
     parser.add_argument("--output_dir", type=Path, required=True, help="result")
     parser.add_argument("--nj", type=positive_int, default=1, help="parallel jobs")
+    add_cluster(parser)
     return parser
 
 
@@ -63,7 +67,10 @@ def split_keys(keys: Sequence[str], n: int) -> list[list[str]]:
 
 
 def write_key_files(args: argparse.Namespace, work: Path) -> int:
-    """Write `work`/JOB/{train,valid}.keys, JOB from 1; returns the number of jobs."""
+    """Write `work`/JOB/{train,valid}.keys, JOB from 1; returns the number of jobs.
+
+    Jobs that are there already keep what they have done.
+    """
     shares = {
         "train": split_keys(read_keys(args.train_dir), args.nj),
         "valid": split_keys(read_keys(args.valid_dir), args.nj),
@@ -75,7 +82,7 @@ def write_key_files(args: argparse.Namespace, work: Path) -> int:
         shares["valid"] = split_keys(read_keys(args.valid_dir), n_jobs)
     for job in range(n_jobs):
         directory = work / str(job + 1)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
             lines = "".join(f"{key}\n" for key in shares[split][job])
             (directory / f"{split}.keys").write_text(lines, encoding="utf-8")
@@ -99,60 +106,85 @@ def job_log(directory: Path) -> Path:
     return directory.parent / LOGS / f"stats.{directory.name}.log"
 
 
-def failure(directories: Sequence[Path], statuses: Sequence[int | None]) -> str:
-    """What went wrong, in words, with the reason that the first failed job's log gives.
+def failure(directories: Sequence[Path], failed: int, status: int | None) -> str:
+    """What went wrong with a job, in words, with the reason that its log gives.
 
     Args:
         directories: of all jobs.
-        statuses: their exit statuses, None for those that still run.
+        failed: the job.
+        status: its exit status; None if its worker died repeatedly.
     """
-    failed = [i for i, status in enumerate(statuses) if status]
-    log = job_log(directories[failed[0]])
+    log = job_log(directories[failed])
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     # Training says in one line what the user can mend; after anything else the traceback helps.
     begin = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
     reason = lines[-15:] if begin is None else lines[begin:]
-    names = ", ".join(f"job {directories[i].name} (exit status {statuses[i]})" for i in failed)
+    how = "its worker died" if status is None else f"exit status {status}"
     return (
-        f"collect_stats: {len(failed)} of {len(directories)} jobs failed: {names}. {log} ends:\n"
-        + "\n".join(reason)
+        f"collect_stats: job {directories[failed].name} of {len(directories)} failed ({how}); "
+        f"finished ones are kept. {log} ends:\n" + "\n".join(reason)
     )
 
 
-def run_jobs(commands: Sequence[list[str]], directories: Sequence[Path]) -> None:
-    """Run all jobs at once, each with one thread.
+def done_mark(directory: Path) -> Path:
+    """File that tells that the job of a directory has ended well."""
+    return directory / ".done"
+
+
+def fingerprint(args: argparse.Namespace, rest: Sequence[str]) -> str:
+    """Hash of all that the shares depend on: options, and size and time of the files they name."""
+    words = [str(args.nj), *map(str, (args.train_dir, args.valid_dir, args.token_dir)), *rest]
+    named = [Path(word) for word in words if os.path.isfile(word)]
+    inside = [
+        path
+        for directory in (args.train_dir, args.valid_dir, args.token_dir)
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    ]
+    files = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in (*named, *inside)]
+    return hashlib.sha256(json.dumps([words, files]).encode()).hexdigest()
+
+
+def prepare(args: argparse.Namespace, rest: Sequence[str], work: Path) -> list[Path]:
+    """Directories of all jobs; those of an earlier run stay if they have the same fingerprint."""
+    mark, value = work / "fingerprint", fingerprint(args, rest)
+    if not mark.exists() or mark.read_text(encoding="ascii") != value:
+        shutil.rmtree(work, ignore_errors=True)
+    directories = [work / str(job + 1) for job in range(write_key_files(args, work))]
+    mark.write_text(value, encoding="ascii")
+    return directories
+
+
+def run_jobs(
+    commands: Sequence[list[str]],
+    directories: Sequence[Path],
+    n_jobs: int,
+    start_client: StartClient | None,
+) -> None:
+    """Run jobs that are not done, each with one thread.
 
     Raises:
-        RuntimeError: if a job fails, with the end of its log.
+        RuntimeError: as soon as a job fails, with the end of its log; the others are ended.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    processes = []
-    for command, directory in zip(commands, directories, strict=True):
-        job_log(directory).parent.mkdir(exist_ok=True)
-        with open(job_log(directory), "w", encoding="utf-8") as log:
-            print(f"# {shlex.join(command)}", file=log, flush=True)
-            processes.append(
-                subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-            )
-    try:
-        pending = list(range(len(processes)))
-        with tqdm(total=len(processes), desc="collect statistics", unit="job") as progress:
-            while pending:
-                for job in [j for j in pending if processes[j].poll() is not None]:
-                    pending.remove(job)
-                    progress.update()
-                    if processes[job].returncode != 0:
-                        raise RuntimeError(failure(directories, [p.poll() for p in processes]))
-                time.sleep(0.2)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+    waiting = [i for i, directory in enumerate(directories) if not done_mark(directory).exists()]
+    if len(waiting) < len(directories):
+        print(f"{len(directories) - len(waiting)} finished job(s) of an earlier run are kept")
+    job_log(directories[0]).parent.mkdir(exist_ok=True)
+    todo = [
+        Command(tuple(commands[i]), str(job_log(directories[i])), ONE_THREAD, header=True)
+        for i in waiting
+    ]
+    with tqdm(total=len(todo), desc="collect statistics", unit="job") as progress:
+        for number, status in run_commands(todo, n_jobs, start_client):
+            progress.update()
+            if status != 0:
+                raise RuntimeError(failure(directories, waiting[number], status))
+            done_mark(directories[waiting[number]]).touch()
 
 
 def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
     """Run the jobs and put their statistics together; returns what was made, in words."""
+    start_client = client_starter(args.cluster, args.output_dir.with_name("cluster_logs"))
     # What every job would find wrong is found once, before any of them has imported ESPnet.
     data = ["--train_dir", str(args.train_dir), "--valid_dir", str(args.valid_dir)]
     expand([*data, "--token_dir", str(args.token_dir), *rest])
@@ -161,10 +193,9 @@ def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
         if warning is not None:
             print(warning, file=sys.stderr)
     work = args.output_dir.with_name(args.output_dir.name + ".tmp")
-    shutil.rmtree(work, ignore_errors=True)
-    n_jobs = write_key_files(args, work)
-    directories = [work / str(job + 1) for job in range(n_jobs)]
-    run_jobs([job_command(args, rest, d) for d in directories], directories)
+    directories = prepare(args, rest, work)
+    commands = [job_command(args, rest, directory) for directory in directories]
+    run_jobs(commands, directories, args.nj, start_client)
     from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
 
     merged = work / "merged"
@@ -175,7 +206,7 @@ def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
     os.replace(merged, args.output_dir)
     shutil.rmtree(work)
     n = sum(len(read_keys(d)) for d in (args.train_dir, args.valid_dir))
-    return f"{args.output_dir}: statistics of {n} utterances, {n_jobs} jobs"
+    return f"{args.output_dir}: statistics of {n} utterances, {len(directories)} jobs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,6 +31,16 @@ def add_allow_pipes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add `--cluster`."""
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        help="YAML of a cluster (conf/cluster/slurm.yaml): its jobs are the --nj processes; "
+        "without it they are on this machine",
+    )
+
+
 def warn_of_other_files(directories: Iterable[Path]) -> None:
     """Say which files of data directories are not taken over."""
     known = {*REQUIRED, *OPTIONAL, "spk2utt"}

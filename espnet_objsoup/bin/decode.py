@@ -7,9 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.data_options import add_cluster
+from espnet_objsoup.data.cluster import read_cluster
+from espnet_objsoup.data.cluster_jobs import client_starter
 from espnet_objsoup.data.datadir import DataDir, read
 from espnet_objsoup.decoding.jobs import decode_here, decode_in_jobs, visible_devices
 from espnet_objsoup.decoding.options import DecodeOptions, InferenceError, read_train_config
+from espnet_objsoup.decoding.output import LOGS
 from espnet_objsoup.decoding.worker import Request, tasks_of
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -34,6 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--ngpu", type=int, default=0, choices=(0, 1), help="GPUs per process; jobs take turns"
     )
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    add_cluster(parser)
     return parser
 
 
@@ -65,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         options = DecodeOptions.from_yaml(args.config, args.nbest)
+        start_client = client_starter(args.cluster, args.output_dir / LOGS)
         data = read(args.data_dir)
         keys = selected(data, args.train_config, args.data_dir)
         if not args.model_file.is_file():
@@ -72,16 +78,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.model_file}: expected weights, found no file; train first (stage 11) or "
                 "correct --model_file"
             )
-        devices = visible_devices() if args.ngpu else []
+        # On a cluster it is the batch system that gives GPUs to jobs.
+        devices = visible_devices() if args.ngpu and start_client is None else []
         request = Request(
             args.train_config, args.model_file, args.data_dir,
-            options, args.batch_size, "cuda" if devices else "cpu", args.dtype,
+            options, args.batch_size, "cuda" if args.ngpu else "cpu", args.dtype,
         )  # fmt: skip
         n_jobs = min(args.nj, len(keys))
-        if n_jobs == 1:
+        if n_jobs == 1 and start_client is None:
             output = decode_here(request, data, keys, args.output_dir)
         else:
-            output = decode_in_jobs(request, data, keys, args.output_dir, n_jobs, devices)
+            output = decode_in_jobs(
+                request, data, keys, args.output_dir, n_jobs, devices,
+                start_client=start_client,
+                threads=read_cluster(args.cluster).threads if args.cluster else None,
+            )  # fmt: skip
         report = {
             "model_file": str(args.model_file),
             "nj": n_jobs,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
-from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
+from espnet_objsoup.bin.data_options import add_allow_pipes, add_cluster, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.audio import (
     AUDIO_FORMATS,
@@ -14,6 +14,7 @@ from espnet_objsoup.data.audio import (
     format_audio,
     remove_unused_audio,
 )
+from espnet_objsoup.data.cluster_jobs import client_starter
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -33,6 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--channel", type=int, help="channel of recordings with several, from 0")
     parser.add_argument("--nj", type=positive_int, default=4, help="worker processes")
+    add_cluster(parser)
     add_allow_pipes(parser)
     return parser
 
@@ -43,9 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         audio_format = AudioFormat(args.fs, args.audio_format, args.channel)
+        start_client = client_starter(args.cluster, args.target / "logs")
         warn_of_other_files([args.source])
         source = datadir.read(args.source, args.allow_pipes)
-        data = format_audio(source, args.target, audio_format, args.nj, args.allow_pipes)
+        data = format_audio(
+            source, args.target, audio_format, args.nj, args.allow_pipes, start_client
+        )
         datadir.write(data, args.target)
         remove_unused_audio(args.target)
         hours = sum(map(int, data.columns["utt2num_samples"].values())) / args.fs / 3600

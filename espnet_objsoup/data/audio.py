@@ -18,7 +18,7 @@ from espnet_objsoup.data.audio_shards import (
     write_shard,
 )
 from espnet_objsoup.data.datadir import DataDir, DataDirError, listing
-from espnet_objsoup.data.parallel import map_jobs
+from espnet_objsoup.data.parallel import StartClient, map_jobs
 
 __all__ = ["AUDIO_FORMATS", "AudioFormat", "check_audio", "format_audio", "remove_unused_audio"]
 
@@ -29,6 +29,7 @@ def format_audio(
     audio_format: AudioFormat,
     n_jobs: int,
     allow_pipes: bool = False,
+    start_client: StartClient | None = None,
 ) -> DataDir:
     """Write every utterance's audio under `directory`/audio.
 
@@ -43,6 +44,7 @@ def format_audio(
         audio_format: how to write it.
         n_jobs: worker processes; the result does not depend on them.
         allow_pipes: run commands in `wav.scp`.
+        start_client: makes a dask client for a number of workers; without it they are local.
 
     Returns:
         The data with new `wav.scp` and `utt2num_samples`.
@@ -65,6 +67,8 @@ def format_audio(
         f"format audio {directory.name}",
         size_of=lambda shard: len(shard.jobs),
         unit="utt",
+        start_client=start_client,
+        name_of=lambda shard: f"{shard.jobs[0].utterance} to {shard.jobs[-1].utterance}",
     )
     results = [result for shard in written for result in shard]
     problems = [result.problem for result in results if result.problem]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many independent pieces of work over local processes, with a progress bar."""
+"""Many independent pieces of work over processes, with a progress bar.
+
+Processes are those of this machine; `data.cluster` starts them on others.
+"""
 
 import logging
 import multiprocessing
@@ -14,13 +17,25 @@ from typing import Any
 
 from tqdm import tqdm
 
+from espnet_objsoup.data.tables import listing
+
 # Numerical libraries would otherwise start a thread per core in every worker.
-_ONE_THREAD = dict.fromkeys(
+ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 # How often an item is tried again after its worker died; an item that only waited at a worker which
 # another one killed counts as well, so that one is not enough.
 _RETRIES = 3
+
+DASK_SETTINGS = {
+    "distributed.scheduler.allowed-failures": _RETRIES,
+    "distributed.comm.timeouts.connect": "60s",
+    # A worker may not answer for long while libraries hold the interpreter.
+    "distributed.scheduler.worker-ttl": None,
+}
+
+# Makes a dask client for a number of workers, which end with the block.
+type StartClient = Callable[[int], AbstractContextManager[Any]]
 
 
 def map_jobs[Item, Result](
@@ -31,7 +46,8 @@ def map_jobs[Item, Result](
     fresh_process: bool = False,
     size_of: Callable[[Item], int] | None = None,
     unit: str = "item",
-    start_client: Callable[[int], AbstractContextManager[Any]] | None = None,
+    start_client: StartClient | None = None,
+    name_of: Callable[[Item], str] = str,
 ) -> Iterator[Result]:
     """Apply `work` to every item, in order.
 
@@ -45,19 +61,21 @@ def map_jobs[Item, Result](
         size_of: how much of the progress bar an item is; without it every item is one.
         unit: what the progress bar counts.
         start_client: makes a dask client for a number of workers; without it they are local.
+        name_of: what an item is called if it kills its worker.
 
     Yields:
         Results in the order of `items`.
 
     Raises:
-        RuntimeError: if a process dies repeatedly, for example for want of memory.
+        RuntimeError: if processes die repeatedly, for example for want of memory, when all other
+            work is done; with the items that they died at.
     """
     sizes = [1 if size_of is None else size_of(item) for item in items]
     n_jobs = min(n_jobs, len(items))
     with tqdm(total=sum(sizes), desc=description, unit=unit, mininterval=1.0) as progress:
         if fresh_process:
             yield from _in_fresh_processes(work, items, n_jobs, description, progress)
-        elif n_jobs <= 1:
+        elif n_jobs <= 1 and (start_client is None or not items):
             for item, size in zip(items, sizes, strict=True):
                 result = work(item)
                 progress.update(size)
@@ -65,7 +83,7 @@ def map_jobs[Item, Result](
         else:
             chunks = _chunks(items, sizes, n_jobs)
             client = (start_client or local_client)(n_jobs)
-            yield from _in_workers(work, chunks, client, description, progress)
+            yield from _in_workers(work, chunks, client, description, progress, name_of)
 
 
 def _chunks[Item](
@@ -83,19 +101,12 @@ def local_client(n_workers: int) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {
-        "distributed.scheduler.allowed-failures": _RETRIES,
-        "distributed.nanny.pre-spawn-environ": _ONE_THREAD,
-        "distributed.comm.timeouts.connect": "60s",
-        # A worker may not answer for long while libraries hold the interpreter.
-        "distributed.scheduler.worker-ttl": None,
-    }
     with (
         tempfile.TemporaryDirectory(prefix="objsoup-") as scratch,
-        dask.config.set(settings),
+        dask.config.set({**DASK_SETTINGS, "distributed.nanny.pre-spawn-environ": ONE_THREAD}),
     ):
         # dask lets this process' own environment overrule its settings.
-        with _environment(_ONE_THREAD):
+        with _environment(ONE_THREAD):
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=1,
@@ -108,6 +119,24 @@ def local_client(n_workers: int) -> Iterator[Any]:
             )
         with cluster, Client(cluster) as client, _killed_on_error(cluster):
             yield client
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the block as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever owns it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -144,9 +173,11 @@ def _in_workers[Item, Result](
     start_client: AbstractContextManager[Any],
     description: str,
     progress: tqdm,
+    name_of: Callable[[Item], str],
 ) -> Iterator[Result]:
     from distributed import KilledWorker
 
+    killed: list[str] = []
     with start_client as client:
         futures = []
         for chunk, size in chunks:
@@ -154,17 +185,23 @@ def _in_workers[Item, Result](
             future.add_done_callback(
                 lambda done, size=size: done.status == "finished" and progress.update(size)
             )
-            futures.append(future)
+            futures.append((future, chunk))
         # A future that is dropped frees its results in the worker.
         futures.reverse()
-        try:
-            while futures:
-                yield from futures.pop().result()
-        except KilledWorker as err:
-            raise RuntimeError(
-                f"{description}: a worker process died {_RETRIES + 1} times at the same item "
-                "(often for want of memory); run again with a smaller --nj, finished work is kept"
-            ) from err
+        while futures:
+            future, chunk = futures.pop()
+            try:
+                results = future.result()
+            except KilledWorker:
+                killed += [name_of(item) for item in chunk]
+                continue
+            yield from results
+    if killed:
+        raise RuntimeError(
+            f"{description}: worker processes died {_RETRIES + 1} times (often for want of memory) "
+            "at these items or at others that they worked on together; run again with a smaller "
+            f"--nj, finished work is kept:\n{listing(killed)}"
+        )
 
 
 def _run_chunk[Item, Result](work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:

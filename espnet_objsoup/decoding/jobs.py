@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding in several processes.
 
-Each process is started as a command of its own: it needs its environment (threads, the GPU that it
-sees) before torch is imported, and its log must also hold what a crash in native code prints. What
-a pool of workers would add, moving work between them, is of no use here, because loading a model
-takes longer than the difference between two shares of equal duration.
+Each process is a command of its own (`data.commands`), with a share of the utterances. Smaller
+pieces, shared out as workers become free, are of no use here, because loading a model takes longer
+than the difference between two shares of equal duration.
 """
 
 import hashlib
@@ -13,10 +12,8 @@ import json
 import logging
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +22,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import run_command
+from espnet_objsoup.data.commands import Command, run_commands
 from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.data.parallel import StartClient, terminated_as_interrupted
 from espnet_objsoup.decoding.options import InferenceError
 from espnet_objsoup.decoding.output import LOGS, Output
 from espnet_objsoup.decoding.worker import Request, decode
@@ -150,6 +149,8 @@ def decode_in_jobs(
     n_jobs: int,
     devices: Sequence[str] = (),
     command: Callable[[Path], list[str]] = worker_command,
+    start_client: StartClient | None = None,
+    threads: int | None = None,
 ) -> Output:
     """Decode in several processes.
 
@@ -162,6 +163,8 @@ def decode_in_jobs(
         n_jobs: processes, at most the number of utterances.
         devices: GPUs from `visible_devices`; empty: none.
         command: makes a job's command line.
+        start_client: makes a dask client for a number of workers; without it they are local.
+        threads: of each process; None: its share of this machine's cores.
 
     Raises:
         RuntimeError: if a process fails, with its name and the end of its log.
@@ -170,21 +173,16 @@ def decode_in_jobs(
     shares = balance(durations, n_jobs)
     jobs = _prepare(request, data, shares, output_dir)
     waiting = [job for job in jobs if not job.result.exists()]
-    environments = _environments(n_jobs, devices)
-    with _children() as children:
-        for job in waiting:
-            job.progress.unlink(missing_ok=True)  # of a run that failed
-            log = open(job.log, "w", encoding="utf-8")  # noqa: SIM115, the child's until it ends
-            children[job] = subprocess.Popen(
-                command(job.share),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environments[job.number - 1],
-                start_new_session=True,  # Ctrl-C comes to this process only, which ends the others
-            )
-            log.close()
-        _watch(children, jobs, len(keys), request.data_dir.name)
-        failed = {job: child.returncode for job, child in children.items() if child.returncode}
+    environments = _environments(n_jobs, devices, threads)
+    for job in waiting:
+        job.progress.unlink(missing_ok=True)  # of a run that failed
+    commands = [
+        Command(tuple(command(job.share)), str(job.log), environments[job.number - 1])
+        for job in waiting
+    ]
+    with terminated_as_interrupted(), _progress(jobs, len(keys), request.data_dir.name):
+        ended = list(run_commands(commands, n_jobs, start_client))
+    failed = {waiting[number]: status for number, status in ended if status != 0}
     if failed:
         raise RuntimeError(_failure(failed, len(jobs)))
     output = Output()
@@ -218,85 +216,66 @@ def _prepare(
     return jobs
 
 
-def _environments(n_jobs: int, devices: Sequence[str]) -> list[dict[str, str]]:
-    """Environment of every job: its share of the cores, and its GPU."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // n_jobs))
-    base = {**os.environ}
-    base.setdefault("OMP_NUM_THREADS", threads)
-    base.setdefault("MKL_NUM_THREADS", base["OMP_NUM_THREADS"])
+def _environments(
+    n_jobs: int, devices: Sequence[str], threads: int | None = None
+) -> list[dict[str, str]]:
+    """What every job has in its environment: its share of the cores, and its GPU."""
+    if threads is None:
+        own = str(max(1, len(os.sched_getaffinity(0)) // n_jobs))
+        omp = os.environ.get("OMP_NUM_THREADS", own)
+        base = {"OMP_NUM_THREADS": omp, "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", omp)}
+    else:
+        base = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     if not devices:
         return [base] * n_jobs
     return [{**base, "CUDA_VISIBLE_DEVICES": d} for d in assign_devices(devices, n_jobs)]
 
 
 @contextmanager
-def _children() -> Iterator[dict[Job, subprocess.Popen]]:
-    """Processes that do not outlive the block, whatever ends it."""
-    children: dict[Job, subprocess.Popen] = {}
-    with _terminated_as_interrupted():
-        try:
-            yield children
-        finally:
-            alive = [child for child in children.values() if child.poll() is None]
-            for child in alive:
-                child.terminate()
-            for child in alive:
-                try:
-                    child.wait(timeout=5)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A scheduler's SIGTERM ends the block as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever owns it handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _watch(
-    children: Mapping[Job, subprocess.Popen], jobs: Sequence[Job], total: int, name: str
-) -> None:
-    """Wait for all processes, with one bar for all utterances."""
+def _progress(jobs: Sequence[Job], total: int, name: str) -> Iterator[None]:
+    """One bar for the utterances of all jobs, while the block lasts."""
+    ended = threading.Event()
     with tqdm(total=total, desc=f"decode {name} ({len(jobs)} jobs)", unit="utt") as bar:
-        while True:
-            running = any(child.poll() is None for child in children.values())
+
+        def watch() -> None:
+            while not ended.wait(_POLL_S):
+                show()
+
+        def show() -> None:
             news = sum(job.decoded() for job in jobs) - bar.n
             if news:  # else a log gets a line at every look
                 bar.update(news)
-            if not running:
-                return
-            time.sleep(_POLL_S)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            show()
 
 
-def _failure(failed: Mapping[Job, int], n_jobs: int) -> str:
+def _failure(failed: Mapping[Job, int | None], n_jobs: int) -> str:
     """What went wrong: every failed job, and how the first one's log ends."""
-    first = min(failed, key=lambda job: job.number)
+    sorted_jobs = sorted(failed.items(), key=lambda item: item[0].number)
+    first = sorted_jobs[0][0]
     lines = first.log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
     shown = lines[errors[-1] :][:_LOG_LINES] if errors else lines[-_LOG_LINES:]
-    names = ", ".join(
-        f"{job.number} (killed by signal {-status})" if status < 0 else str(job.number)
-        for job, status in failed.items()
-    )
+    names = ", ".join(f"{job.number}{_how(status)}" for job, status in sorted_jobs)
     kept = n_jobs - len(failed)
     others = f" (results of the other {kept} are kept for the next run)" if kept else ""
     return (
         f"decoding: {len(failed)} of {n_jobs} jobs failed: {names}{others}. {first.log} ends:\n"
         + "\n".join(f"  {line}" for line in shown)
     )
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return " (its worker died repeatedly)"
+    return f" (killed by signal {-status})" if status < 0 else ""
 
 
 @contextmanager

@@ -73,10 +73,53 @@ def test_failing_job_shows_its_log(
     assert collect_stats.main(recipe) == 1
     message = capsys.readouterr().err
     log = f"{tmp_path}/out.tmp/logs/stats.1.log"
-    assert f"1 of 1 jobs failed: job 1 (exit status 1). {log} ends:" in message
+    assert f"job 1 of 1 failed (exit status 1); finished ones are kept. {log} ends:" in message
     assert shown in message
     assert hidden not in message.replace(log, "")
     assert not (tmp_path / "out").exists()
+
+
+def test_shares_that_are_done_are_not_repeated(
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unless the data or the options have changed since."""
+    # The second waits until the first is done, and fails.
+    code = f"""
+import pathlib, sys, time
+directory = pathlib.Path(sys.argv[1])
+open({str(tmp_path / "ran")!r}, "a").write(directory.name)
+while directory.name == "2" and not (directory.parent / "1" / ".done").exists():
+    time.sleep(0.02)
+sys.exit(directory.name == "2" and not pathlib.Path({str(tmp_path / "mended")!r}).exists())
+"""
+    merged = []
+    monkeypatch.setattr(
+        "espnet2.bin.aggregate_stats_dirs.aggregate_stats_dirs",
+        lambda inputs, output, *_: (merged.append(inputs), Path(output).mkdir()),
+    )
+    monkeypatch.setattr(
+        collect_stats, "job_command", lambda _, __, d: [sys.executable, "-c", code, str(d)]
+    )
+
+    def ran(*more: str) -> list[str]:
+        (tmp_path / "ran").unlink(missing_ok=True)
+        collect_stats.main([*recipe, "--nj", "2", *more])
+        return sorted((tmp_path / "ran").read_text())
+
+    assert ran() == ["1", "2"]
+    assert "job 2 of 2 failed" in capsys.readouterr().err
+    assert ran() == ["2"]
+    assert "1 finished job(s) of an earlier run are kept" in capsys.readouterr().out
+    assert ran("--seed", "3") == ["1", "2"]
+    (tmp_path / "train" / "text").write_text("u1 ab\nu2 <na>\n")
+    assert ran("--seed", "3") == ["1", "2"]
+    (tmp_path / "mended").touch()
+    assert ran("--seed", "3") == ["2"]
+    assert merged == [[f"{tmp_path}/out.tmp/{job}" for job in (1, 2)]]
+    assert (tmp_path / "out" / "logs" / "stats.1.log").exists()
 
 
 def test_tokens_outside_the_list_are_counted(

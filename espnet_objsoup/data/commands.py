@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that run at the same time, through dask, on this machine or on a cluster.
+
+A command is a process of its own where work cannot be done by a worker itself: it needs its
+environment (threads, the GPU that it sees) before torch is imported, its memory is given back when
+it ends, and its log also holds what a crash in native code prints.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from espnet_objsoup.data.parallel import StartClient, local_client
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line and where it writes.
+
+    Attributes:
+        words: program and arguments.
+        log: file of its output, which is replaced.
+        environment: what it has besides the environment of its machine.
+        header: write the command line into the log first.
+    """
+
+    words: tuple[str, ...]
+    log: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    header: bool = False
+
+
+def run_command(command: Command) -> int:
+    """Run a command here; returns its exit status, negative for a signal.
+
+    The command is ended if this process is.
+    """
+    with open(command.log, "w", encoding="utf-8") as log:
+        if command.header:
+            print(f"# {shlex.join(command.words)}", file=log, flush=True)
+        guard = subprocess.Popen(
+            [sys.executable, "-m", "espnet_objsoup.data.guard", *command.words],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **command.environment},
+            start_new_session=True,  # Ctrl-C comes to this process only, which ends the other
+        )
+    try:
+        status = guard.wait()
+    finally:
+        guard.stdin.close()
+        guard.wait()
+    return 128 - status if status > 128 else status
+
+
+def run_commands(
+    commands: Sequence[Command], n_jobs: int, start_client: StartClient | None = None
+) -> Iterator[tuple[int, int | None]]:
+    """Run commands, `n_jobs` at a time; closing the iterator ends those that run.
+
+    Args:
+        commands: what to run; those that may be repeated after their machine was lost, that is
+            those that write their result under its name when it is complete.
+        n_jobs: at the same time.
+        start_client: makes a dask client for a number of workers; without it they are local, and a
+            single one runs in this process.
+
+    Yields:
+        Number and exit status of a command that has ended, as they end; None if its worker died
+        repeatedly.
+    """
+    if not commands:
+        return
+    n_jobs = min(n_jobs, len(commands))
+    if start_client is None and n_jobs <= 1:
+        for number, command in enumerate(commands):
+            yield number, run_command(command)
+        return
+    from distributed import KilledWorker, as_completed
+
+    with (start_client or local_client)(n_jobs) as client:
+        futures = {
+            client.submit(run_command, c, pure=False): number for number, c in enumerate(commands)
+        }
+        for future in as_completed(futures):
+            try:
+                status = future.result()
+            except KilledWorker:
+                status = None
+            yield futures[future], status
