@@ -47,7 +47,8 @@ def block(size: Size, b: int, t: int) -> list[Product]:
         *(Product(2.0 * n * x) for x in linear + depthwise),
         Product(2.0 * positions * d * d, activations=0),  # linear_pos, once for all utterances
         Product(2.0 * b * t * t * d, activations=2, weights=False),  # queries and keys
-        Product(2.0 * b * t * positions * d, activations=1, weights=True),  # and positions
+        # Queries and positions; a measuring pass keeps the cotangents of positions by utterance.
+        Product(2.0 * b * t * positions * d, activations=2, weights=False),
         Product(2.0 * b * t * t * d, activations=2, weights=False),  # attention and values
     ]
 
@@ -66,11 +67,8 @@ def front(size: Size, b: int, seconds: float) -> list[Product]:
     ]
 
 
-def decoder(size: Size, b: int, t: int, length: int) -> tuple[list[Product], float]:
-    """Products of a decoder on b rows, and operations of its pass for cotangents of the encoder.
-
-    Nothing before the first attention to the encoder depends on the encoder.
-    """
+def decoder(size: Size, b: int, t: int, length: int) -> list[Product]:
+    """Products of a decoder on b rows."""
     d, m, n = size.width, b * length, b * t
     own = [Product(2.0 * m * 4 * d * d)]
     own += [Product(2.0 * b * length**2 * d, activations=2, weights=False)] * 2
@@ -79,15 +77,13 @@ def decoder(size: Size, b: int, t: int, length: int) -> tuple[list[Product], flo
     scores = Product(2.0 * b * length * t * d, activations=2, weights=False)
     rest = [scores, Product(2.0 * m * d * d), Product(2.0 * m * 2 * d * size.linear * d)]
     every = [*own, query, keys_and_values, scores, *rest] * size.decoder_blocks
-    output = Product(2.0 * m * d * size.vocabulary)
-    cotangents = sum(p.cotangents for p in [*every, output])
-    # The first block: no self-attention, no queries; keys' cotangents only.
-    cotangents -= sum(p.cotangents for p in [*own, query]) + scores.operations
-    return [*every, output], cotangents
+    return [*every, Product(2.0 * m * d * size.vocabulary)]
 
 
 def predict(size: Size, data: Data, k: int, n_layers: int) -> dict[str, float]:
     """Part -> operations of a step that measures the top layers (0: a plain step).
+
+    Measured layers and heads leave the backward pass: the measuring passes do their part.
 
     Args:
         size: of the model.
@@ -98,23 +94,19 @@ def predict(size: Size, data: Data, k: int, n_layers: int) -> dict[str, float]:
     b, t = data.utterances, frames(data.seconds[1])[2]
     rows = {"asr": b, "st": b - N_UNTRANSLATED}
     blocks = block(size, b, t)
-    parts = [*front(size, b, data.seconds[1]), *blocks * size.blocks]
-    cotangents = 0.0
+    below = [*front(size, b, data.seconds[1]), *blocks * (size.blocks - n_layers)]
+    heads = [Product(2.0 * rows["asr"] * t * size.width * size.vocabulary)]  # CTC
     for task, n in rows.items():
         # The prompt: <sos/eos> and one or two symbols of languages.
-        found, needed = decoder(size, n, t, data.tokens + (2 if task == "asr" else 3))
-        parts += found
-        cotangents += needed
-    ctc = Product(2.0 * rows["asr"] * t * size.width * size.vocabulary)
-    parts.append(ctc)
+        heads += decoder(size, n, t, data.tokens + (2 if task == "asr" else 3))
     result = {
-        "forward": sum(p.operations for p in parts),
-        "backward": sum(p.backward for p in parts),
+        "forward": sum(p.operations for p in [*below, *heads, *blocks * n_layers]),
+        "backward": sum(p.backward for p in below),
+        "backward of heads": sum(p.backward for p in heads),
     }
     if n_layers:
-        result["cotangents, heads"] = cotangents + ctc.cotangents
         in_blocks = sum(p.cotangents for p in blocks)
-        result["cotangents, layers"] = len(rows) * n_layers * in_blocks
+        result["cotangents of layers"] = len(rows) * n_layers * in_blocks
         for part, operations in measuring(size, rows, t, k).items():
             result[part] = n_layers * operations
     return result
@@ -140,6 +132,7 @@ def measuring(size: Size, rows: Mapping[str, int], t: int, k: int) -> dict[str, 
     return {
         "gradients of matrices": weights,
         "own products": own,
+        "gradient of positions": 2.0 * (2 * t - 1) * size.width**2,
         "gradients of depthwise convolutions": depthwise,
         "sums S S^T": 2.0 * k * k * (parameters + channels * size.kernel),
     }

@@ -28,22 +28,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from step_arms import NEVER, Arm, Bench
 from step_setup import SIZES, Data
 
-from espnet_objsoup.gradients import engine, products, rules
+from espnet_objsoup.gradients import engine, frontier, products, reuse, rules, sweep
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 
-# Part -> functions. A function that an engine no longer has is left out.
+# Part -> functions.
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "cotangent passes": [(torch.autograd, "grad")],
     "rule: depthwise convolution": [(rules, "_depthwise")],
-    "rules: norms, biases, views": [(engine, "_blocks")],
+    "rules: norms, biases, views": [(frontier, "blocks_of_call"), (sweep, "blocks_of_call")],
     "gradients of matrices, own products": [
         (products.Products, "_add_one_by_one"),
         (products.Products, "_add_by_frames"),
         (products.Products, "_add_in_chunks"),
     ],
-    "small parameters": [(products.Products, "add_rows")],
-    "sums S S^T": [(products.Products, "_add_sums")],
-    "rest of measuring": [(engine.GroupedEngine, "measure")],
+    "small parameters": [(products.Products, "_add_rows")],
+    "sums S S^T": [(products.Products, "add")],
+    "ways through the graph": [(sweep, "find_route"), (engine, "find_route")],
+    "gradients for the step": [(reuse.ReadyGradients, "add"), (sweep.Sweep, "_through_piece")],
+    "rest of measuring": [(engine.GroupedEngine, "measure_and_reuse")],
     "backward pass": [(torch.Tensor, "backward")],
 }
 
@@ -86,10 +88,8 @@ def profile(bench: Bench, arm: Arm, clock: Callable[[], float]) -> dict[str, flo
     with ExitStack() as stack:
         for name, functions in PARTS.items():
             for owner, attribute in functions:
-                function = getattr(owner, attribute, None)
-                if function is not None:
-                    wrapped = timers.wrap(name, function)
-                    stack.enter_context(mock.patch.object(owner, attribute, wrapped))
+                wrapped = timers.wrap(name, getattr(owner, attribute))
+                stack.enter_context(mock.patch.object(owner, attribute, wrapped))
         with timers.part("forward, update, reports"):
             bench.measure(arm)
     return timers.seconds
