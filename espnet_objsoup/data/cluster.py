@@ -9,6 +9,7 @@ machines, as everything that ESPnet distributes.
 import importlib.util
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -74,6 +75,7 @@ _KINDS = {
     **dict.fromkeys(_MAPPINGS, (dict, "option: value lines")),
 }
 _OWN = {name for system in SYSTEMS.values() for name in system.keys}
+_SIZE = re.compile(r"\d+(\.\d+)?\s*([kmgt]i?)?b", re.IGNORECASE)
 COMMON_KEYS = tuple(name for name in _KINDS if name not in _OWN)
 
 
@@ -152,9 +154,11 @@ def _wrong(conf: Mapping[str, Any]) -> list[str]:
         good = good and not (kind is int and value < 1)
         good = good and not (kind is list and not all(isinstance(item, str) for item in value))
         if not good:
-            # YAML reads 04:00:00 as a number of seconds.
+            # YAML reads 12:00:00 as a number of seconds.
             advice = "; put it in quotes" if kind is str and isinstance(value, int | float) else ""
             problems.append(f"{name}: expected {words}, found {value!r}{advice}")
+    if isinstance(conf.get("memory"), str) and not _SIZE.fullmatch(conf["memory"].strip()):
+        problems.append(f"memory: expected a size such as 8GB, found {conf['memory']!r}")
     if not problems and conf["cores"] % (conf.get("processes") or 1):
         problems.append(
             f"processes: expected a divisor of cores {conf['cores']}, found {conf['processes']}"
