@@ -32,7 +32,7 @@ if [ "${mini}" = true ]; then
     suffix=_mini_${size}
     case ${size} in
         tiny) config=conf/train_tiny.yaml nbpe=150 ;;
-        default) config=conf/train_mini.yaml nbpe=200 ;;
+        default) config=conf/train_mini.yaml nbpe=180 ;;
     esac
 fi
 if [ -n "${librispeech}" ]; then

@@ -33,7 +33,7 @@ if [ "${mini}" = true ]; then
     suffix=_mini_${size}
     case ${size} in
         tiny) config=conf/train_tiny.yaml tokens=(--nbpe 150) ;;
-        default) config=conf/train_mini.yaml tokens=(--nbpe 200) ;;
+        default) config=conf/train_mini.yaml tokens=(--nbpe 180) ;;
     esac
 fi
 if [ -n "${aishell}" ]; then
