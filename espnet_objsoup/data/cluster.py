@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -210,16 +211,25 @@ def job_options(config: ClusterConfig, log_directory: Path) -> dict[str, Any]:
 
 def _pbs(memory: str) -> str:
     from dask.utils import parse_bytes
-    from dask_jobqueue.pbs import pbs_format_bytes_ceil
 
-    return pbs_format_bytes_ceil(parse_bytes(memory))
+    # PBS writes MB for 2**20 bytes.
+    return f"{math.ceil(parse_bytes(memory) / 2**20)}MB"
+
+
+def cluster_class(system: str) -> Any:
+    """dask-jobqueue's class for a batch system."""
+    before = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    # Importing it makes Ctrl-C a quiet exit with status 0.
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
+    return getattr(dask_jobqueue, SYSTEMS[system].cluster)
 
 
 def job_script(config: ClusterConfig, log_directory: Path) -> str:
     """The script that is submitted, but for the scheduler's address and certificates."""
-    import dask_jobqueue
-
     options = job_options(config, log_directory)
     options.pop("scheduler_options", None)
-    job_class = getattr(dask_jobqueue, SYSTEMS[config.system].cluster).job_cls
+    job_class = cluster_class(config.system).job_cls
     return job_class(scheduler="tcp://ADDRESS", name="NAME", **options).job_script()

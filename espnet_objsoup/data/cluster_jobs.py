@@ -2,9 +2,11 @@
 """Workers of dask that are jobs of a batch system: submitted, watched, cancelled."""
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from espnet_objsoup.data.cluster import SYSTEMS, ClusterConfig, job_options, read_cluster
+from espnet_objsoup.data.cluster import (
+    SYSTEMS,
+    ClusterConfig,
+    cluster_class,
+    job_options,
+    read_cluster,
+)
 from espnet_objsoup.data.parallel import DASK_SETTINGS, StartClient, terminated_as_interrupted
 
 _POLL_S = 5.0
@@ -53,7 +61,6 @@ def cluster_client(config: ClusterConfig, log_directory: Path, n_workers: int) -
         RuntimeError: if jobs cannot be submitted, or all end without having connected.
     """
     import dask
-    import dask_jobqueue
     from distributed import Client
 
     log_directory.mkdir(parents=True, exist_ok=True)
@@ -61,16 +68,25 @@ def cluster_client(config: ClusterConfig, log_directory: Path, n_workers: int) -
     # No dashboard: it would be open to everybody on the network.
     scheduler = {"dashboard": False, "dashboard_address": ":0"}
     options["scheduler_options"] = {**scheduler, **options.get("scheduler_options", {})}
-    kind = getattr(dask_jobqueue, SYSTEMS[config.system].cluster)
-    with dask.config.set(DASK_SETTINGS), terminated_as_interrupted():
+    kind = cluster_class(config.system)
+    refusals: list[Exception] = []
+    with (
+        # Which jobs are lost is found out here: dask would drop them silently.
+        dask.config.set({**DASK_SETTINGS, "distributed.deploy.lost-worker-timeout": "7 days"}),
+        terminated_as_interrupted(),
+        # Keys of the connection, which workers read: for this user only, and only so long.
+        tempfile.TemporaryDirectory(prefix=".keys-", dir=log_directory) as keys,
+    ):
         cluster = kind(
+            job_cls=_noting(kind.job_cls, refusals),
             security=True if config.tls else None,
-            shared_temp_directory=options["log_directory"],
+            shared_temp_directory=os.path.abspath(keys),
             silence_logs="critical",
             **options,
         )
         with cluster, Client(cluster) as client:
-            jobs = _Jobs(config, log_directory, cluster, client)
+            worked = _note_workers(cluster.scheduler)
+            jobs = _Jobs(config, log_directory, cluster, client, refusals, worked)
             try:
                 jobs.submit(config.jobs(n_workers))
                 yield client
@@ -78,6 +94,35 @@ def cluster_client(config: ClusterConfig, log_directory: Path, n_workers: int) -
                 raise RuntimeError(jobs.failure or str(err)) from err
             finally:
                 jobs.stop()
+
+
+def _noting(job_class: type, refusals: list[Exception]) -> type:
+    """A class of jobs that notes why they were not submitted; dask only logs that."""
+    from distributed.core import Status
+
+    class Job(job_class):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as err:
+                refusals.append(err)
+                self.status = Status.failed
+
+    return Job
+
+
+def _note_workers(scheduler: Any) -> set[str]:
+    """Names of all workers that connect from now on."""
+    from distributed import SchedulerPlugin
+
+    names: set[str] = set()
+
+    class Note(SchedulerPlugin):
+        def add_worker(self, scheduler: Any, worker: str) -> None:
+            names.add(str(scheduler.workers[worker].name))
+
+    scheduler.add_plugin(Note())
+    return names
 
 
 class _Jobs:
@@ -91,14 +136,20 @@ class _Jobs:
     """
 
     def __init__(
-        self, config: ClusterConfig, log_directory: Path, cluster: Any, client: Any
+        self,
+        config: ClusterConfig,
+        log_directory: Path,
+        cluster: Any,
+        client: Any,
+        refusals: list[Exception],
+        worked: set[str],
     ) -> None:
         self.failure = ""
         self._config, self._log_directory = config, log_directory
-        self._cluster, self._client = cluster, client
+        self._cluster, self._client, self._refusals = cluster, client, refusals
         self._n_jobs = 0
         self._replaced = 0
-        self._worked: set[str] = set()
+        self._worked = worked
         self._missed: Counter[str] = Counter()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -126,11 +177,16 @@ class _Jobs:
 
         self._cluster.scale(jobs=self._n_jobs)
         self._cluster.sync(settle)
+        if self._refusals:
+            raise RuntimeError(
+                f"{self._config.system}: expected a job, found that it was not submitted: "
+                f"{self._refusals[0]}"
+            )
 
     def _watch(self) -> None:
         while not self._stopped.wait(_POLL_S):
             gone = [name for name in list(self._cluster.workers) if self._is_gone(name)]
-            lost = [name for name in gone if name in self._worked]
+            lost = [name for name in gone if self._workers_of(name) & self._worked]
             try:
                 if lost and self._replaced + len(lost) <= _RESUBMISSIONS * self._n_jobs:
                     self._replace(lost)
@@ -145,14 +201,16 @@ class _Jobs:
         """Whether a job has no worker and the system does not know it any more, repeatedly."""
         workers = self._cluster.scheduler_info["workers"].values()
         connected = {str(worker["name"]) for worker in workers}
-        own = {name, *(f"{name}-{i}" for i in range(self._config.processes))}
-        if own & connected:
-            self._worked.add(name)
-        elif not _is_queued(self._config.system, self._cluster.workers[name].job_id):
+        if not self._workers_of(name) & connected and not _is_queued(
+            self._config.system, self._cluster.workers[name].job_id
+        ):
             self._missed[name] += 1
             return self._missed[name] >= _LOOKS
         self._missed[name] = 0
         return False
+
+    def _workers_of(self, name: str) -> set[str]:
+        return {name, *(f"{name}-{i}" for i in range(self._config.processes))}
 
     def _replace(self, names: list[str]) -> None:
         self._replaced += len(names)

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from espnet_objsoup.bin import collect_stats
+
+from ..data.fake_batch import make_batch
 
 
 @pytest.mark.parametrize(("n_keys", "n"), [(10, 3), (2, 5), (1, 1)])
@@ -120,6 +123,35 @@ sys.exit(directory.name == "2" and not pathlib.Path({str(tmp_path / "mended")!r}
     assert ran("--seed", "3") == ["2"]
     assert merged == [[f"{tmp_path}/out.tmp/{job}" for job in (1, 2)]]
     assert (tmp_path / "out" / "logs" / "stats.1.log").exists()
+
+
+def test_jobs_of_a_cluster_collect(
+    recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch("slurm", tmp_path, monkeypatch)
+    conf = {"system": "slurm", "cores": 2, "memory": "2GB", "interface": "lo"}
+    (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(conf))
+    monkeypatch.setattr(
+        "espnet2.bin.aggregate_stats_dirs.aggregate_stats_dirs",
+        lambda inputs, output, *_: Path(output).mkdir(),
+    )
+    jobs_run(monkeypatch, "import os; print(os.environ['OMP_NUM_THREADS'])")
+    assert collect_stats.main([*recipe, "--nj", "2", "--cluster", f"{tmp_path}/slurm.yaml"]) == 0
+    assert len(batch.scripts) == 1
+    for job in (1, 2):
+        log = (tmp_path / "out" / "logs" / f"stats.{job}.log").read_text().splitlines()
+        assert log[0].startswith("# ")
+        assert log[1:] == ["1"]
+    batch.wait_until_empty()
+
+
+def test_a_cluster_that_will_not_do_is_refused_first(
+    recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slurm.yaml").write_text("system: slurm\npartition: x\n")
+    assert collect_stats.main([*recipe, "--cluster", f"{tmp_path}/slurm.yaml"]) == 1
+    assert "partition: unknown key; known: " in capsys.readouterr().err
+    assert not (tmp_path / "out.tmp").exists()
 
 
 def test_tokens_outside_the_list_are_counted(

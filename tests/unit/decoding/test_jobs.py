@@ -9,13 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from espnet_objsoup.data.cluster import read_cluster
+from espnet_objsoup.data.cluster_jobs import client_starter
 from espnet_objsoup.data.datadir import DataDir
 from espnet_objsoup.decoding import jobs
 from espnet_objsoup.decoding.options import DecodeOptions, SearchOptions
 from espnet_objsoup.decoding.worker import Request, batches
 
 from ..data.factory import make_data
+from ..data.fake_batch import make_batch
 
 # Stands for the worker: it takes its share and writes a text, without loading a model.
 WORKER = """
@@ -96,6 +100,29 @@ def test_results_of_all_jobs_come_together(
     assert output.speed["rtf"] == 1.5
     assert output.speed["utterances_per_second"] == 1.0
     assert (tmp_path / "out/logs/objsoup_inference.2.log").read_text() == "done\n"
+
+
+def test_jobs_of_a_cluster_decode(
+    request_: Request, data: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch("slurm", tmp_path, monkeypatch)
+    conf = {"system": "slurm", "cores": 6, "processes": 2, "memory": "2GB", "interface": "lo"}
+    (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(conf))
+    body = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    output = jobs.decode_in_jobs(
+        request_,
+        data,
+        data.utterances,
+        tmp_path / "out",
+        2,
+        command=lambda share: [sys.executable, "-c", WORKER.format(body=body), str(share)],
+        start_client=client_starter(tmp_path / "slurm.yaml", tmp_path / "out" / "logs"),
+        threads=read_cluster(tmp_path / "slurm.yaml").threads,
+    )
+    assert set(output.tables["asr"]["text"]) == set(data.utterances)
+    assert len(batch.scripts) == 1
+    assert (tmp_path / "out/logs/objsoup_inference.2.log").read_text() == "3 None\ndone\n"
+    batch.wait_until_empty()
 
 
 def test_failed_job_is_named_and_finished_ones_are_kept(
