@@ -333,10 +333,14 @@ class Bench:
         else:
             self.args.trainer_conf = dict(arm.conf)
             options = arm.trainer.build_options(self.args)
-            options.run = SoupRun(options.soup, model)
+            options.run = SoupRun(options.soup, self.unwrapped(model))
             options.run.steps = arm.phase
         options.log_interval = NEVER
         return options
+
+    def unwrapped(self, model: nn.Module) -> nn.Module:
+        """The model without a wrapper, of which there is none here."""
+        return model
 
     def wait(self) -> None:
         """For the device."""
@@ -346,7 +350,8 @@ class Bench:
     def measure(self, arm: Arm) -> Time:
         """Time of a step of an arm, the mean over `arm.steps`."""
         model, optimizer, options = self._state(arm)
-        model.gradient_scale = options.run.scale if arm.conf is not None else None
+        scale = options.run.scale if arm.conf is not None else None
+        self.unwrapped(model).gradient_scale = scale
         batches = Batches(self.batch, arm.steps, self.wait)
         self.reporter.set_epoch(self.reporter.get_epoch() + 1)
         with self.reporter.observe("train") as reporter:
