@@ -14,12 +14,16 @@ from pathlib import Path
 TEMPLATE = Path(__file__).parents[2] / "egs2" / "TEMPLATE" / "objsoup1"
 
 # $STUB_WORK/slow/COMMAND holds the seconds that a command takes, $STUB_WORK/fails/COMMAND the exit
-# status that it fails with. $STUB_GPUS is how many GPUs there seem to be.
+# status that it fails with. $STUB_GPUS is how many GPUs there seem to be. With $STUB_LAUNCH the
+# launcher is ESPnet's own, and what it starts is noted.
 PYTHON = r"""#!/usr/bin/env bash
 real={real} work=${{STUB_WORK}}
 case "$1 ${{2:-}}" in
     "-c "*torch.cuda*) echo "${{STUB_GPUS:-0}}" && exit ;;
-    "-c "* | *check_config) exec "${{real}}" "$@" ;;
+    "-m espnet2.bin.launch")
+        if [ -n "${{STUB_LAUNCH:-}}" ]; then exec "${{real}}" "$@"; fi
+        ;;
+    "-c "* | *check_config | *bin.cluster) exec "${{real}}" "$@" ;;
 esac
 printf '%q ' "$@" >>"${{work}}/calls"
 echo >>"${{work}}/calls"
@@ -49,7 +53,7 @@ case ${{command}} in
         put "${{out}}/train/speech_shape"
         put "${{out}}/valid/speech_shape"
         ;;
-    train | launch)
+    train | launch | run)
         [ "${{command}}" = launch ] && while [ "$1" != -- ]; do shift; done
         out=$(value --output_dir "$@")
         put "${{out}}/config.yaml"

@@ -28,8 +28,11 @@ opt skip_upload true "skip stage 15" bool
 opt force false "repeat finished stages" bool
 opt ngpu 0 "GPUs for training, on each node" number
 opt num_nodes 1 "machines for training" count
+opt host "" "machines for training by ssh, with their GPUs, such as 'node1:0:1,node2:0:1'"
+opt launcher launch "what starts several processes: ESPnet's launcher, or torchrun" "launch|torchrun"
 opt nj 4 "processes of data stages" count
 opt inference_nj 1 "processes of decoding, 1 GB each" count
+opt cluster "" "file such as conf/cluster/slurm.yaml: stages 3, 10 and 12 are its jobs; empty: here"
 opt gpu_inference false "decode on a GPU" bool
 opt datadir data "prepared data"
 opt dumpdir dump "formatted data"
@@ -128,7 +131,30 @@ check_options() {
     check_files
 }
 
+check_launcher() {
+    if [ -n "${host}" ]; then
+        [[ ${host} =~ ^[^,:[:space:]]+(:[0-9]+)*(,[^,:[:space:]]+(:[0-9]+)*)*$ ]] ||
+            usage_error --host "machines and GPUs, such as node1:0:1,node2:0:1" "${host}"
+        [ "${num_nodes}" -eq 1 ] || usage_error --num_nodes "nothing beside --host" "${num_nodes}"
+        command -v ssh >/dev/null || usage_error --host "the command ssh" "none"
+    fi
+    if [ "${launcher}" = torchrun ]; then
+        if [ "${num_nodes}" -gt 1 ] || [ -n "${host}${train_cmd}" ]; then
+            usage_error --launcher "launch, for several machines and for train_cmd" torchrun \
+                "docs/scale_out.md shows torchrun on several machines"
+        fi
+        [ "${ngpu}" -gt 0 ] || usage_error --ngpu "at least 1 with --launcher torchrun" "${ngpu}" \
+            "docs/scale_out.md shows several processes on CPUs"
+    fi
+}
+
 check_files() {
+    # Examples may be used as they are, from a recipe that has none of its own.
+    if [ -n "${cluster}" ] && [ ! -f "${cluster}" ]; then
+        [ -f "${template}/${cluster}" ] ||
+            usage_error --cluster "a file, seen from ${PWD} or ${template}" "${cluster}"
+        cluster=${template}/${cluster}
+    fi
     if includes 1 1 && [ "${skip_data_prep}" = false ] && [ ! -x local/data.sh ]; then
         usage_error --stage "a recipe's directory with local/data.sh for stage 1" "${PWD}" \
             "run it through a recipe's run.sh"
@@ -144,6 +170,7 @@ check_files() {
         usage_error --init_param "weights.pth or weights.pth:from:to with a file, seen from ${PWD}" \
             "${init_param}"
     fi
+    check_launcher
     if [ -n "${train_cmd}" ] && ! command -v "${train_cmd%% *}" >/dev/null; then
         usage_error train_cmd "a command such as slurm.pl in cmd.sh or the environment" "${train_cmd}"
     fi
@@ -167,11 +194,12 @@ export python # for local/data.sh
 # PyTorch takes seconds, so it is asked only where a GPU of this machine is wanted.
 check_gpus() {
     local needed=0 option found
-    if [ "${gpu_inference}" = true ] && [ "${skip_eval}" = false ] && includes 12 12; then
+    if [ "${gpu_inference}" = true ] && [ "${skip_eval}" = false ] && includes 12 12 &&
+        [ -z "${cluster}" ]; then
         needed=1 option=--gpu_inference
     fi
     if [ "${ngpu}" -gt "${needed}" ] && [ "${skip_train}" = false ] && includes 11 11 &&
-        [ "${num_nodes}" -eq 1 ] && [ -z "${train_cmd}" ]; then
+        [ "${num_nodes}" -eq 1 ] && [ -z "${train_cmd}${host}" ]; then
         needed=${ngpu} option=--ngpu
     fi
     [ "${needed}" -gt 0 ] || return 0
@@ -183,6 +211,16 @@ check_gpus() {
 check_gpus
 
 py() { "${python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
+
+with_cluster=()
+if [ -n "${cluster}" ]; then
+    with_cluster=(--cluster "${cluster}")
+    if { [ "${skip_data_prep}" = false ] && includes 3 3; } ||
+        { [ "${skip_train}" = false ] && includes 10 10; } ||
+        { [ "${skip_eval}" = false ] && includes 12 12; }; then
+        py cluster --config "${cluster}" --show false >/dev/null || exit 2
+    fi
+fi
 
 token_name=${token_type}
 if [ "${token_type}" = bpe ]; then
@@ -353,7 +391,7 @@ perturb_speed() {
 }
 
 format_audio() {
-    local name target extra=("${with_pipes[@]}")
+    local name target extra=("${with_pipes[@]}" "${with_cluster[@]}")
     [ -n "${channel}" ] && extra+=(--channel "${channel}")
     for name in "${train_dir}" "${valid_set}" ${test_sets}; do
         target=${dumpdir}/raw/${name}
@@ -387,10 +425,10 @@ train_options=(
 collect_stats() {
     # Statistics do not depend on how training is done: a job's memory is all that --nj costs.
     local jobs=${nj}
-    [ "${jobs}" -gt "$(cores)" ] && jobs=$(cores)
+    if [ -z "${cluster}" ] && [ "${jobs}" -gt "$(cores)" ]; then jobs=$(cores); fi
     # shellcheck disable=SC2086
-    py collect_stats --nj "${jobs}" --output_dir "${stats_dir}" "${train_options[@]}" \
-        ${train_args} --use_tensorboard false
+    py collect_stats --nj "${jobs}" "${with_cluster[@]}" --output_dir "${stats_dir}" \
+        "${train_options[@]}" ${train_args} --use_tensorboard false
     leave_run_script 10 "${stats_dir}"
 }
 
@@ -404,6 +442,15 @@ before_train() { # OLD_FINGERPRINT
     fi
 }
 
+# leave_environment FILE    what the interpreter needs of this environment, for a shell elsewhere
+leave_environment() {
+    local name
+    for name in PATH LD_LIBRARY_PATH VIRTUAL_ENV PYTHONPATH PYTHONUTF8 PYTHONUNBUFFERED LC_ALL \
+        OMP_NUM_THREADS; do
+        if [ -n "${!name:-}" ]; then printf 'export %s=%q\n' "${name}" "${!name}"; fi
+    done >"$1"
+}
+
 train() {
     leave_run_script 11 "${exp}"
     local command=(
@@ -414,9 +461,20 @@ train() {
     # shellcheck disable=SC2206
     command+=(${train_args})
     log "training log: ${exp}/train.log"
-    if [ -n "${train_cmd}" ] || [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
+    local machines=(--num_nodes "${num_nodes}")
+    if [ -n "${host}" ]; then
+        leave_environment "${exp}/.environment.sh"
+        machines=(--host "${host}" --envfile "${exp}/.environment.sh")
+    fi
+    if [ "${launcher}" = torchrun ]; then
+        rotate_log "${exp}/train.log"
+        # A process for each GPU; it takes its own by LOCAL_RANK.
+        "${python}" -m torch.distributed.run --standalone --nproc_per_node "${ngpu}" \
+            "${command[@]:1}" --ngpu 1 --multiprocessing_distributed false 2>&1 |
+            tee "${exp}/train.log"
+    elif [ -n "${train_cmd}${host}" ] || [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
         "${python}" -m espnet2.bin.launch --cmd "${train_cmd:-${template}/run_job.sh}" \
-            --log "${exp}/train.log" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
+            --log "${exp}/train.log" --ngpu "${ngpu}" "${machines[@]}" \
             --init_file_prefix "${exp}/.dist_init_" --multiprocessing_distributed true -- \
             "${command[@]}"
     else
@@ -426,7 +484,7 @@ train() {
 }
 
 decode() {
-    local name gpus=0 extra=()
+    local name gpus=0 extra=("${with_cluster[@]}")
     [ "${gpu_inference}" = true ] && gpus=1
     [ -n "${nbest}" ] && extra+=(--nbest "${nbest}")
     for name in ${test_sets}; do
