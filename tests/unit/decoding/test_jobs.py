@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -167,9 +168,17 @@ def test_job_that_was_killed(request_: Request, data: DataDir, tmp_path: Path) -
         run(request_, data, tmp_path / "out", body)
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C is heard, also where tests run in the background and it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_ends_all_jobs(
-    request_: Request, data: DataDir, tmp_path: Path, signal_: int
+    request_: Request, data: DataDir, tmp_path: Path, interrupts: None, signal_: int
 ) -> None:
     body = (
         f"import os; pathlib.Path({str(tmp_path)!r}, share.stem).write_text(str(os.getpid())); "
