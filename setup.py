@@ -25,7 +25,6 @@ INSTALL_REQUIRES = [
     # espnet_model_zoo imports distutils through setuptools, which 82 removed.
     "setuptools<82",
     "numpy>=2",
-    "scipy>=1.11",
     "pyyaml>=6",
     # BLEU signatures carry the version; 2.4 is the first with ko-mecab.
     "sacrebleu>=2.4",
