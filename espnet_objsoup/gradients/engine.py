@@ -174,8 +174,13 @@ class GroupedEngine(GradientEngine):
             )
         shared = list(shared)
         self._shared = {id(parameter) for parameter in shared}
-        # With constant statistics gradients can be measured, but not descended along.
-        self.reuses = model is not None and sequential and not mixing
+        # With constant statistics gradients can be measured, but not descended along; and below a
+        # module that mixes utterances, wherever it stands, rows belong to no objective any more.
+        self.reuses = (
+            model is not None
+            and sequential
+            and not any(mixes_utterances(module) for module in model.modules())
+        )
         self._surroundings = plan_surroundings(model, shared, layers) if self.reuses else None
         self._reasons: set[str] = set()
 

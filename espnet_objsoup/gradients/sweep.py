@@ -167,7 +167,8 @@ class Sweep:
         """
         sums = {i: Products(self.membership) for i in layers}
         frontiers = self._through_heads()
-        pieces = self.route.pieces[::-1]
+        pieces = self.route.pieces
+        pieces.reverse()
         while pieces:
             piece = pieces.pop()  # its inputs and outputs are free after it
             self._through_piece(piece, frontiers, sums)
