@@ -52,6 +52,8 @@ EXTRAS_REQUIRE = {
     "ko": ["sacrebleu[ko]>=2.4"],
     # Stages on SLURM, PBS, SGE and LSF.
     "cluster": ["dask-jobqueue>=0.9", "cryptography>=42"],
+    # `objsoup demo`, a page in the browser.
+    "demo": ["gradio>=6"],
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
     "weightings": ["torchjd[full]>=0.18"],
     "test": [
@@ -60,6 +62,9 @@ EXTRAS_REQUIRE = {
         "dask-jobqueue>=0.9",
         "cryptography>=42",
         "sacrebleu[ja,ko]>=2.4",
+        "gradio>=6",
+        # Drives the demo page in Debian's Chromium; it brings no browser of its own.
+        "playwright>=1.50",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
