@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file of weights would call on loading, found without loading it and without torch.
+
+`torch.load(weights_only=True)` refuses the same; but it can be switched off by an environment
+variable of ESPnet, and other programs load a model's file without it.
+"""
+
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from espnet_objsoup.zoo.errors import ModelError
+
+# What tensors in dictionaries are made of, as `torch.save` writes them.
+_ALLOWED = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch Size",
+    "torch.storage UntypedStorage",
+    *(
+        f"torch {kind}Storage"
+        for kind in (
+            "Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool",
+        )
+    ),
+}  # fmt: skip
+# Other ways to name something that is called: torch.save (protocol 2) uses none of them.
+_OTHER_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+# A pickle of weights lists tensors; more than this is something else.
+_MAX_PICKLE_BYTES = 256 << 20
+
+# Names of files that programs unpickle.
+SUFFIXES = {".pth", ".pt", ".pkl", ".pickle", ".p", ".bin", ".ckpt", ".joblib", ".dill", ".th"}
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a file that is not plain tensors in torch's format.
+
+    Raises:
+        ModelError: naming what it would call.
+    """
+    try:
+        with open(path, "rb") as file:
+            _check(file, str(path))
+    except OSError as err:
+        raise ModelError(f"{path}: expected weights, found {err.strerror or err}") from err
+
+
+def _check(file: BinaryIO, name: str) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            pickles = [
+                info
+                for info in archive.infolist()
+                if PurePosixPath(info.filename).suffix in SUFFIXES
+            ]
+            if len(pickles) != 1 or PurePosixPath(pickles[0].filename).name != "data.pkl":
+                raise ModelError(
+                    f"{name}: expected weights as torch.save writes them, with one data.pkl, found "
+                    f"{', '.join(info.filename for info in pickles) or 'none'}"
+                )
+            if pickles[0].file_size > _MAX_PICKLE_BYTES:
+                raise ModelError(
+                    f"{name}: expected a list of tensors, found {pickles[0].file_size} bytes of "
+                    "other content"
+                )
+            content = archive.read(pickles[0])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as err:
+        if isinstance(err, ModelError):
+            raise
+        raise ModelError(
+            f"{name}: expected weights as torch.save writes them (a zip archive), found another "
+            f"or a damaged file ({err}); copy it again, or pack the model again (stage 14)"
+        ) from err
+    strange = sorted(set(_calls(content, name)) - _ALLOWED)
+    if strange:
+        raise ModelError(
+            f"{name}: expected tensors only, found a pickle that would use "
+            f"{', '.join(item.replace(' ', '.') for item in strange)}; such a file can run any "
+            "program, do not load it. Its owner can pack the model again (stage 14)"
+        )
+
+
+def _calls(content: bytes, name: str) -> Iterator[str]:
+    """Everything that a pickle imports, as `module name`."""
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name == "GLOBAL":
+                yield str(argument)
+            elif opcode.name in _OTHER_CALLS:
+                yield f"opcode {opcode.name}"
+    except (ValueError, IndexError, UnicodeDecodeError, KeyError) as err:
+        raise ModelError(
+            f"{name}: expected a list of tensors, found a damaged one ({err})"
+        ) from err

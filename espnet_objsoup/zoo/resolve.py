@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paths in a model's configuration, which training wrote relative to the recipe's directory."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_objsoup.zoo.errors import ModelError
+
+# Options of the model that may name files; all else that looks like a path is a word.
+_BLOCKS = (
+    "frontend_conf", "specaug_conf", "normalize_conf", "preencoder_conf", "encoder_conf",
+    "asr_decoder_conf", "st_decoder_conf", "ssl_conf", "model_conf", "preprocessor_conf",
+)  # fmt: skip
+# Without these files the model cannot be built.
+_NEEDED = ("bpemodel", "token_list", "normalize_conf.stats_file")
+
+Find = Callable[[str], Path | None]
+
+
+def path_options(conf: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Options that may name a file: dotted key and value."""
+    for key in ("bpemodel", "token_list"):
+        if isinstance(conf.get(key), str):
+            yield key, conf[key]
+    for key in _BLOCKS:
+        yield from _strings(conf.get(key), key)
+
+
+def map_paths(conf: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """A copy whose path options are changed.
+
+    Args:
+        conf: configuration.
+        change: of a dotted key and its value, the new value.
+    """
+
+    def walk(value: Any, key: str) -> Any:
+        if isinstance(value, Mapping):
+            return {name: walk(item, f"{key}.{name}") for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item, key) for item in value]
+        return change(key, value) if _is_path(key, value) else value
+
+    own = {"bpemodel", *_BLOCKS}
+    if isinstance(conf.get("token_list"), str):
+        own.add("token_list")
+    return {key: walk(value, key) if key in own else value for key, value in conf.items()}
+
+
+def resolve(conf: Mapping[str, Any], find: Find, config: Path) -> dict[str, Any]:
+    """A copy of a configuration with absolute paths.
+
+    Args:
+        conf: configuration.
+        find: the file of a value, None if there is none.
+        config: the configuration's file, for messages.
+
+    Raises:
+        ModelError: if a file is missing without which the model cannot be built.
+    """
+
+    def change(key: str, value: str) -> str:
+        path = find(value)
+        if path is not None:
+            return str(path)
+        if key in _NEEDED:
+            raise ModelError(
+                f"{config}: {key}: expected a file, found none at {value}; put it back, or use the "
+                "packed model (stage 14), which holds all its files"
+            )
+        return value
+
+    return map_paths(conf, change)
+
+
+def in_experiment(experiment: Path, conf: Mapping[str, Any]) -> Find:
+    """Finds files that a configuration names relative to the recipe, wherever that is now.
+
+    Args:
+        experiment: directory of the configuration.
+        conf: configuration.
+    """
+    experiment = experiment.absolute()
+    roots = []
+    # exp/<tag> was written from the recipe: what stands before it is the recipe's place.
+    output_dir = Path(str(conf.get("output_dir") or ""))
+    parts = len(output_dir.parts)
+    if not output_dir.is_absolute() and experiment.parts[-parts:] == output_dir.parts:
+        roots.append(Path(*experiment.parts[:-parts]))
+    roots += [*experiment.parents, Path.cwd()]
+
+    def find(value: str) -> Path | None:
+        path = Path(value)
+        if path.is_absolute():
+            return path if path.is_file() else _by_tail(path, roots)
+        return next((root / path for root in roots if (root / path).is_file()), None)
+
+    return find
+
+
+def in_package(directory: Path) -> Find:
+    """Finds files of a packed model, in its directory and nowhere else.
+
+    ESPnet's own unpacking makes paths absolute; if the directory was moved since, their ends are
+    still true.
+    """
+    directory = directory.absolute()
+
+    def find(value: str) -> Path | None:
+        path = Path(value)
+        if ".." in path.parts:
+            return None
+        if path.is_absolute():
+            inside = path.is_relative_to(directory) and path.is_file()
+            return path if inside else _by_tail(path, [directory])
+        found = directory / path
+        return found if found.is_file() else None
+
+    return find
+
+
+def _by_tail(path: Path, roots: Sequence[Path]) -> Path | None:
+    """File of the longest end of a path, of at least two parts, that exists below a root."""
+    parts = path.parts[1:]
+    for first in range(len(parts) - 1):
+        for root in roots:
+            found = root.joinpath(*parts[first:])
+            if found.is_file():
+                return found
+    return None
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _strings(item, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item, key)
+    elif _is_path(key, value):
+        yield key, value
+
+
+def _is_path(key: str, value: Any) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    return key in _NEEDED or "/" in value

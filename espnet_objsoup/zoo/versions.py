@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a model was made for the versions that are installed."""
+
+import logging
+import re
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+import espnet_objsoup
+from espnet_objsoup.zoo.errors import ModelError
+from espnet_objsoup.zoo.meta import FORMAT, Meta
+
+
+def package_version(name: str) -> str:
+    """Version of an installed package, empty if it is not."""
+    try:
+        return installed_version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def check_versions(meta: Meta, name: str) -> None:
+    """Refuse what this version cannot read; warn of what may give other results.
+
+    An error is another format, another major version or a newer minor one of espnet_objsoup. An
+    older minor version, and another ESPnet, are warnings: weights that do not fit are noticed when
+    the model is loaded.
+
+    Args:
+        meta: description of the model.
+        name: of the model, for messages.
+
+    Raises:
+        ModelError: with the command that installs what is needed.
+    """
+    remedy = f"; install what it needs: {meta.install}" if meta.install else ""
+    written = meta.facts.get("format", FORMAT)
+    if written != FORMAT:
+        raise ModelError(
+            f"{name}: expected a model of format {FORMAT}, found {str(written)[:40]}{remedy}"
+        )
+    own = espnet_objsoup.__version__
+    if meta.version:
+        needed, here = _numbers(meta.version), _numbers(own)
+        if needed is None:
+            raise ModelError(
+                f"{name}: expected a version of espnet_objsoup such as {own}, found "
+                f"{meta.version[:40]!r}"
+            )
+        if needed[0] != here[0] or needed > here:
+            raise ModelError(
+                f"{name}: the model was made by espnet_objsoup {meta.version}, installed is {own}, "
+                f"which cannot be expected to read it{remedy}"
+            )
+        if needed < here:
+            logging.warning(
+                "%s: made by espnet_objsoup %s, installed is %s; if results differ, use that",
+                *(name, meta.version, own),
+            )
+    espnet = package_version("espnet")
+    if meta.espnet and espnet and meta.espnet != espnet:
+        logging.warning(
+            "%s: made with ESPnet %s, installed is %s; layers may have changed in between",
+            *(name, meta.espnet, espnet),
+        )
+
+
+def _numbers(version: str) -> tuple[int, int] | None:
+    """Major and minor."""
+    found = re.match(r"(\d{1,9})\.(\d{1,9})(\D|$)", version)
+    return (int(found[1]), int(found[2])) if found else None
