@@ -16,7 +16,7 @@ from espnet_objsoup.decoding.output import Output
 if TYPE_CHECKING:
     import numpy as np
 
-    from espnet_objsoup.inference import Result, Speech2Text
+    from espnet_objsoup.inference import Hypothesis, Speech2Text
 
 TASKS = ("asr", "st")
 
@@ -154,7 +154,7 @@ class _Session:
         index = {location: i for i, location in enumerate(speeches)}
         clip = [index[columns["wav.scp"][key]] for key in batch]
         encoded = self._encode(list(speeches.values()))
-        found: list[tuple[str, str, list[Result], int]] = []
+        found: list[tuple[str, str, list[Hypothesis], int]] = []
         for task in self.speech2text.model.heads:
             objectives = self.speech2text.model.objectives
             rows = [i for i, k in enumerate(batch) if task in tasks_of(self.data, k, objectives)]
@@ -182,13 +182,13 @@ class _Session:
 
     def _search(
         self, task: str, keys: list[str], rows: list[int], encoded: Any
-    ) -> list[tuple[str, str, list["Result"], int]]:
-        from espnet_objsoup.inference import Result
+    ) -> list[tuple[str, str, list["Hypothesis"], int]]:
+        from espnet_objsoup.inference import Hypothesis
 
         speech2text, nbest = self.speech2text, self.options.nbest
         greedy = self.options.ctc_greedy and speech2text.model.heads[task].ctc is not None
         if encoded is None:
-            empty = [[Result("", [], [], 0.0)] for _ in keys]
+            empty = [[Hypothesis("", [], [], 0.0)] for _ in keys]
             searches = {task: empty, **({f"{task}_ctc": empty} if greedy else {})}
         else:
             h, lengths = encoded[0][rows], encoded[1][rows]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_objsoup import inference
-from espnet_objsoup.inference import InferenceError, SearchOptions, Speech2Text
+from espnet_objsoup.inference import InferenceError, SearchOptions, Speech2Text, search
 
-from .experiment import TOKENS, make_experiment
+from ..experiment import TOKENS, make_experiment
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_shared_cross_attention_is_espnets(
     found = speech2text.search(*request)
     attention = speech2text.model.heads[task].decoder.decoders[0].src_attn
     assert "forward" not in vars(attention)  # used in the search only
-    monkeypatch.setattr(inference, "shared_memory", lambda *_: nullcontext())
+    monkeypatch.setattr(search, "shared_memory", lambda *_: nullcontext())
     expected = speech2text.search(*request)
     for of_found, of_expected in zip(found, expected, strict=True):
         assert [r.token_ids for r in of_found] == [r.token_ids for r in of_expected]
@@ -133,7 +132,9 @@ def test_model_with_ctc_only(tmp_path: Path, speeches: list[np.ndarray]) -> None
     speech2text = Speech2Text(directory / "config.yaml", directory / "model.pth")
     (result,) = speech2text(speeches[0], "asr", "fr")
     h, lengths = speech2text.encode(speeches[:1])
-    assert result == speech2text.greedy_ctc(h, lengths)[0]
+    expected = speech2text.greedy_ctc(h, lengths)[0]
+    assert (result.text, result.token_ids) == (expected.text, expected.token_ids)
+    assert result.score == pytest.approx(expected.score)
     with pytest.raises(InferenceError, match="heads for asr, found 'st'"):
         speech2text(speeches[0], "st", "fr", "en")
 

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From speech of any length to results: pieces, batches, search, and the whole again.
+
+Shapes: B utterances, T frames, D features.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import batched
+
+import torch
+from torch import Tensor
+
+from espnet_objsoup.inference.audio import Source, SourceError, blocks
+from espnet_objsoup.inference.encoding import Encoder
+from espnet_objsoup.inference.language import language_log_likelihoods
+from espnet_objsoup.inference.request import Request
+from espnet_objsoup.inference.results import Hypothesis, Result
+from espnet_objsoup.inference.search import Searches
+from espnet_objsoup.inference.segmentation import Piece, SegmentOptions, split
+from espnet_objsoup.inference.transcript import (
+    DecodedPiece,
+    TextRules,
+    TimedHypothesis,
+    Transcript,
+)
+from espnet_objsoup.inference.words import token_frames
+
+Outcome = list[Result] | SourceError
+
+UNDETERMINED = "und"  # of ISO 639, for silence
+# Pieces of so many batches are sorted by length, so that less is padded.
+_POOLED_BATCHES = 4
+# The language of a recording is guessed from its beginning.
+_PIECES_FOR_LANGUAGE = 3
+_NOTHING = Hypothesis("", [], [], 0.0)
+
+
+@dataclass
+class _Row:
+    """A piece on its way.
+
+    Attributes:
+        source: number of its source.
+        piece: samples.
+        h: (T, D), once encoded.
+        seconds: computing time so far.
+    """
+
+    source: int
+    piece: Piece
+    h: Tensor | None = None
+    seconds: float = 0.0
+
+
+class Pipeline:
+    """Decodes sources.
+
+    Args:
+        encoder, searches: of one model.
+        segments: how long audio is cut.
+    """
+
+    def __init__(self, encoder: Encoder, searches: Searches, segments: SegmentOptions) -> None:
+        self.encoder = encoder
+        self.searches = searches
+        self.segments = segments
+        loaded = searches.loaded
+        self.rate_hz = loaded.sample_rate_hz
+        tokens = loaded.model.token_list
+        space = tokens.index("<space>") if "<space>" in tokens else None
+        self.rules = TextRules(loaded.token_type, loaded.tokenizer.tokens2text, space)
+
+    def run(self, sources: Sequence[Source], request: Request) -> Iterator[Outcome]:
+        """Results of every source in order, or what is wrong with it.
+
+        No more audio is held than that of some batches.
+        """
+        transcripts = [self._transcript(request) for _ in sources]
+        outcomes: dict[int, Outcome] = {}
+        given = 0
+        for pool in batched(self._pieces(sources), request.batch_size * _POOLED_BATCHES):
+            rows = [_Row(i, found) for i, found in pool if isinstance(found, Piece)]
+            self._decode(rows, transcripts, request)
+            for i, found in pool:
+                if isinstance(found, SourceError):
+                    outcomes[i] = found
+                elif found.is_last:
+                    outcomes[i] = transcripts[i].results(request.nbest, request.word_times)
+            while given in outcomes:
+                yield outcomes.pop(given)
+                given += 1
+
+    def _transcript(self, request: Request) -> Transcript:
+        target = None if request.lang is None else request.targets[request.lang]
+        return Transcript(self.rules, request.task, request.lang, target)
+
+    def _pieces(self, sources: Sequence[Source]) -> Iterator[tuple[int, Piece | SourceError]]:
+        for i, source in enumerate(sources):
+            try:
+                for piece in self.pieces(source):
+                    yield i, piece
+            except SourceError as err:
+                yield i, err
+
+    def pieces(self, source: Source) -> Iterator[Piece]:
+        """Pieces of a source.
+
+        Raises:
+            SourceError: if it cannot be read or is too short.
+        """
+        for piece in split(blocks(source, self.rate_hz), self.rate_hz, self.segments):
+            if piece.is_last and self.encoder.is_too_short(len(piece.samples)):
+                raise SourceError(
+                    source.name,
+                    f"expected at least {self.encoder.shortest / self.rate_hz:.3f} s of speech, "
+                    f"found {len(piece.samples) / self.rate_hz:.3f} s",
+                )
+            yield piece
+
+    def _decode(
+        self, rows: Sequence[_Row], transcripts: Sequence[Transcript], request: Request
+    ) -> None:
+        """Decode pieces and add them to the transcripts of their sources."""
+        heard = [row for row in rows if not row.piece.is_silent]
+        heard.sort(key=lambda row: -len(row.piece.samples))
+        for batch in batched(heard, request.batch_size):
+            _in_halves(self._encode, batch)
+        self._guess_languages(rows, transcripts, request)
+        found: dict[int, list[TimedHypothesis]] = {}
+        for batch in batched(heard, request.batch_size):
+            results = _in_halves(lambda part: self._search(part, transcripts, request), batch)
+            found |= {id(row): of_row for row, of_row in zip(batch, results, strict=True)}
+        for row in rows:
+            start_s = row.piece.start_s
+            end_s = start_s + len(row.piece.samples) / self.rate_hz
+            hypotheses = found.get(id(row), [TimedHypothesis(_NOTHING)])
+            decoded = DecodedPiece(start_s, end_s, row.piece.overlap_s, hypotheses)
+            transcripts[row.source].add(decoded, row.seconds)
+
+    def _encode(self, rows: Sequence[_Row]) -> list[None]:
+        start = time.perf_counter()
+        h, lengths = self.encoder([row.piece.samples for row in rows])
+        for row, of_row, length in zip(rows, h, lengths.tolist(), strict=True):
+            row.h = of_row[:length]
+        _share_time(rows, time.perf_counter() - start)
+        return [None] * len(rows)
+
+    def _guess_languages(
+        self, rows: Sequence[_Row], transcripts: Sequence[Transcript], request: Request
+    ) -> None:
+        if request.lang is not None:
+            return
+        of_source: dict[int, list[_Row]] = {}
+        for row in rows:  # in the order of the audio
+            if row.h is not None and transcripts[row.source].lang in (None, UNDETERMINED):
+                of_source.setdefault(row.source, []).append(row)
+        chosen = [r for of_one in of_source.values() for r in of_one[:_PIECES_FOR_LANGUAGE]]
+        scores: dict[int, Tensor] = {}
+        for batch in batched(chosen, request.batch_size):
+            found = _in_halves(lambda part: self._language_scores(part, request), batch)
+            for row, of_row in zip(batch, found, strict=True):
+                scores[row.source] = scores.get(row.source, 0.0) + of_row
+        for source, transcript in enumerate(transcripts):
+            transcript.lang_was_guessed = True
+            if source in scores:
+                transcript.lang = request.languages[int(scores[source].argmax())]
+                transcript.target_lang = request.targets[transcript.lang]
+            elif transcript.lang is None:
+                transcript.lang = UNDETERMINED
+
+    def _language_scores(self, rows: Sequence[_Row], request: Request) -> list[Tensor]:
+        start = time.perf_counter()
+        h, lengths = _padded(rows)
+        targets = list(request.targets.values())
+        found = language_log_likelihoods(
+            self.searches, h, lengths, request.task, request.languages, targets
+        )
+        _share_time(rows, time.perf_counter() - start)
+        return list(found)
+
+    def identify(self, source: Source, request: Request) -> dict[str, float]:
+        """Probability of each language, from the beginning of a source."""
+        total = torch.zeros(len(request.targets))
+        count = 0
+        for piece in self.pieces(source):
+            if count < _PIECES_FOR_LANGUAGE and not piece.is_silent:
+                row = _Row(0, piece)
+                self._encode([row])
+                total = total + self._language_scores([row], request)[0].cpu()
+                count += 1
+        return dict(zip(request.languages, total.softmax(0).tolist(), strict=True))
+
+    def encode_one(self, source: Source) -> Tensor:
+        """Encoder output (1, T, D) of a source that is one piece.
+
+        Raises:
+            SourceError: if it is longer, or cannot be used.
+        """
+        row = _Row(0, next(self.pieces(source)))
+        if not row.piece.is_last:
+            raise SourceError(
+                source.name,
+                f"expected at most {self.segments.max_segment_s} s of speech, found more",
+            )
+        self._encode([row])
+        return row.h[None]
+
+    def _search(
+        self, rows: Sequence[_Row], transcripts: Sequence[Transcript], request: Request
+    ) -> list[list[TimedHypothesis]]:
+        start = time.perf_counter()
+        h, lengths = _padded(rows)
+        of_rows = [transcripts[row.source] for row in rows]
+        found = self.searches.search(
+            h,
+            lengths,
+            request.task,
+            [transcript.lang for transcript in of_rows],
+            [transcript.target_lang for transcript in of_rows],
+            request.nbest,
+        )
+        timed = [
+            self._timed(row, hypotheses, request)
+            for row, hypotheses in zip(rows, found, strict=True)
+        ]
+        _share_time(rows, time.perf_counter() - start)
+        return timed
+
+    def _timed(
+        self, row: _Row, hypotheses: Sequence[Hypothesis], request: Request
+    ) -> list[TimedHypothesis]:
+        """Hypotheses with the times of their tokens, where they are asked for or help to join."""
+        is_whole = row.piece.is_last and row.piece.start_s == 0.0
+        head = self.searches.head(request.task)
+        if request.task != "asr" or head.ctc is None or (is_whole and not request.word_times):
+            return [TimedHypothesis(hypothesis) for hypothesis in hypotheses]
+        log_p = self.searches.ctc_log_p(row.h[None], request.task)[0].float()
+        shift_s = self.encoder.frame_shift_s
+        begin_s, end_s = (
+            row.piece.start_s,
+            row.piece.start_s + len(row.piece.samples) / self.rate_hz,
+        )
+        timed = []
+        for hypothesis in hypotheses:
+            spans = token_frames(log_p, hypothesis.token_ids, self.searches.model.blank_id)
+            if hypothesis.tokens and not spans:
+                logging.warning("no times: more tokens than frames in %r", hypothesis.text)
+            times = [
+                (begin_s + first * shift_s, min(begin_s + last * shift_s, end_s))
+                for first, last in spans
+            ]
+            timed.append(TimedHypothesis(hypothesis, times))
+        return timed
+
+
+def _padded(rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+    """Encoder output (B, T, D) and lengths (B,)."""
+    lengths = torch.tensor([len(row.h) for row in rows], device=rows[0].h.device)
+    return torch.nn.utils.rnn.pad_sequence([row.h for row in rows], batch_first=True), lengths
+
+
+def _share_time(rows: Sequence[_Row], seconds: float) -> None:
+    total = sum(len(row.piece.samples) for row in rows)
+    for row in rows:
+        row.seconds += seconds * len(row.piece.samples) / total
+
+
+def _in_halves[T](run: Callable[[Sequence[_Row]], list[T]], rows: Sequence[_Row]) -> list[T]:
+    """Compute rows together; in halves where they do not fit a GPU's memory."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        logging.warning("out of memory with %d segments at once: in halves", len(rows))
+    torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    return _in_halves(run, rows[:middle]) + _in_halves(run, rows[middle:])
