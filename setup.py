@@ -65,6 +65,8 @@ EXTRAS_REQUIRE = {
         "gradio>=6",
         # Drives the demo page in Debian's Chromium; it brings no browser of its own.
         "playwright>=1.50",
+        # Reads the subtitles that are written.
+        "webvtt-py>=0.5",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",

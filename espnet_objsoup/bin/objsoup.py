@@ -14,6 +14,8 @@ from pathlib import Path
 
 from espnet_objsoup import __version__
 
+FOR_USERS = ("transcribe", "translate", "demo", "info")
+
 
 def commands() -> dict[str, str]:
     """Names of all commands (modules with a `main`) and the first line of their documentation."""
@@ -28,14 +30,17 @@ def commands() -> dict[str, str]:
 
 def usage() -> str:
     """Text of --help."""
-    lines = [f"  {name:<20} {meaning}" for name, meaning in commands().items()]
+    lines = {name: f"  {name:<20} {meaning}" for name, meaning in commands().items()}
     return "\n".join(
         [
             "Usage: objsoup COMMAND [--option value] ...",
             "       objsoup --version",
             "",
-            "Commands (objsoup COMMAND --help shows the options of each):",
-            *lines,
+            "Use a model (objsoup COMMAND --help shows the options of each):",
+            *[lines.pop(name) for name in FOR_USERS if name in lines],
+            "",
+            "Make one:",
+            *lines.values(),
             "",
             "Recipes call them in order: see egs2/*/run.sh --help.",
         ]
