@@ -104,6 +104,18 @@ def unpack_file(file: BinaryIO, name: str, target: Path, limits: Limits | None =
     return meta
 
 
+def check_nested(path: Path, limits: Limits | None = None) -> None:
+    """Refuse a file of a model that is an archive itself (tokens, statistics) and grows too much.
+
+    Raises:
+        ModelError: as `unpack`.
+    """
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return
+    with open(path, "rb") as file, zipfile.ZipFile(file) as content:
+        _check_sizes(content.infolist(), file, str(path), limits or Limits.of_environment())
+
+
 def _check_sizes(
     entries: Sequence[zipfile.ZipInfo], file: BinaryIO, name: str, limits: Limits
 ) -> None:

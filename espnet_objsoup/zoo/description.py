@@ -116,7 +116,8 @@ def as_text(values: Mapping[str, Any]) -> str:
                 parts.append(f"scores of {split}\n{plain(rows)}")
     if not values["scores"]:
         parts.append(f"scores: {UNKNOWN}")
-    return "\n\n".join(parts)
+    # A stranger's words must not move the cursor.
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in "\n\n".join(parts))
 
 
 def _pairs(values: Mapping[str, Any] | None) -> str:

@@ -17,6 +17,12 @@ from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.resolve import in_experiment
 from espnet_objsoup.zoo.soup_facts import soup_facts
 
+_KINDS = {
+    "name": str, "objectives": list, "soup": dict, "sample_rate_hz": int, "token_type": str,
+    "vocabulary": int, "parameters": int, "training_data": dict, "recipe": str, "corpus": str,
+    "datasets": list, "license": str, "seed": int,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -90,6 +96,10 @@ class ModelFacts:
         try:
             facts = cls(**{key: value for key, value in values.items() if key in known})
             facts._specs("")
+            for key, kind in _KINDS.items():
+                value = getattr(facts, key)
+                if not (value is None or isinstance(value, kind)):
+                    raise TypeError(f"{key}: expected {kind.__name__}, found {str(value)[:80]!r}")
         except (TypeError, ValueError, AttributeError) as err:
             raise ModelError(f"{name}: meta.yaml: objsoup: {err}; pack the model again") from err
         return facts
@@ -139,7 +149,7 @@ def read_scores(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
         scores = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(row, dict) for of_set in scores.values() for row in of_set.values()):
             raise ValueError("other values than measures")
-    except (ValueError, AttributeError) as err:
+    except (ValueError, AttributeError, RecursionError) as err:
         raise ModelError(
             f"{path}: expected the scores of stage 13, found {err}; score again (stage 13)"
         ) from err

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from espnet_objsoup.zoo.errors import ModelError
+from espnet_objsoup.zoo.safe_yaml import load_yaml
 
 FILE_NAME = "meta.yaml"
 # The keys are arguments of `Speech2Text`, to which ESPnet's downloader gives them.
@@ -73,10 +74,7 @@ class Meta:
         Raises:
             ModelError: if it is not that of a model of this package.
         """
-        try:
-            values = yaml.safe_load(content)
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
-            raise ModelError(f"{name}: expected YAML, found {_one_line(err)}") from err
+        values = load_yaml(content, name)
         if not isinstance(values, dict):
             raise ModelError(f"{name}: expected keys and values, found {_short(values)}")
         files = _paths(values, "files", name)
@@ -125,10 +123,6 @@ def _paths(values: Mapping[str, Any], block: str, name: str) -> dict[str, str]:
     return {
         str(key): check_relative(value, f"{name}: {block}.{key}") for key, value in found.items()
     }
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())[:200]
 
 
 def _short(value: object) -> str:

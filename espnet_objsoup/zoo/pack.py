@@ -123,17 +123,13 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
         if path is None:
             if Path(value).is_absolute():
                 raise ModelError(
-                    f"config.yaml: {key}: expected a file to pack, found none at {value}; put it "
-                    "back, or change the option in config.yaml"
+                    f"config.yaml: {key}: expected a path within the recipe, found {value}, which "
+                    "is not there; change the option in config.yaml"
                 )
             return value
         name = f"{base}/{path.name}"
         if key == "bpemodel":
             name = f"data/token_list/{path.parent.name}/{path.name}"
-        number = 1
-        while files.get(name, path) != path:
-            number += 1
-            name = f"{base}/{number}_{path.name}"
         files[name] = path
         return name
 
@@ -143,7 +139,7 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
         if found is not None:
             kept["token_list"] = found.read_text(encoding="utf-8").splitlines()
     # All needed files are there: the message names what is missing and its remedy.
-    resolve(kept, find, Path("config.yaml"))
+    resolve(kept, find, Path("config.yaml"), self_contained=True)
     packed = map_paths(kept, take)
     return {**files, f"{base}/config.yaml": dump_conf(packed)}
 
@@ -236,5 +232,5 @@ def _write_checked(target: Path, contents: Mapping[str, Content], timestamp: int
         unpacked = Path(directory) / "unpacked"
         meta = unpack(written, unpacked, limits)
         config = unpacked / meta.yaml_files[TRAIN_CONFIG]
-        resolve(read_conf(config), in_package(unpacked), config)
+        resolve(read_conf(config), in_package(unpacked), config, self_contained=True)
         written.replace(target)

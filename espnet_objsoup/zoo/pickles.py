@@ -5,6 +5,7 @@
 variable of ESPnet, and other programs load a model's file without it.
 """
 
+import os
 import pickletools
 import zipfile
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ def _check(file: BinaryIO, name: str) -> None:
                     f"{name}: expected a list of tensors, found {pickles[0].file_size} bytes of "
                     "other content"
                 )
+            size = sum(info.file_size for info in archive.infolist())
+            # torch.save stores tensors as they are; what grows is not from it.
+            if size > file.seek(0, os.SEEK_END):
+                raise ModelError(f"{name}: expected tensors, found {size} bytes when unpacked")
             content = archive.read(pickles[0])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as err:
         if isinstance(err, ModelError):

@@ -8,13 +8,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_objsoup.zoo.archive import check_nested
 from espnet_objsoup.zoo.cache import cache_root, keep_file, unpack_to_cache
 from espnet_objsoup.zoo.config import dump_conf, read_conf
 from espnet_objsoup.zoo.decoding import decode_dirs, dump_options, options_of
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.meta import FILE_NAME, INFERENCE_CONFIG, MODEL_FILE, TRAIN_CONFIG, Meta
 from espnet_objsoup.zoo.pickles import check_weights
-from espnet_objsoup.zoo.resolve import in_experiment, in_package, resolve
+from espnet_objsoup.zoo.resolve import in_experiment, in_package, path_options, resolve
+from espnet_objsoup.zoo.safe_yaml import check_yaml
 from espnet_objsoup.zoo.versions import check_versions
 
 DEFAULT_WEIGHTS = "valid.loss.ave.pth"
@@ -132,8 +134,12 @@ def _packed(directory: Path, cache_dir: Path | None) -> PretrainedModel:
                 "download the model again"
             )
     check_weights(paths[MODEL_FILE])
+    for key in meta.yaml_files:
+        check_yaml(paths[key])
     config = paths[TRAIN_CONFIG]
-    resolved = resolve(read_conf(config), in_package(directory), config)
+    resolved = resolve(read_conf(config), in_package(directory), config, self_contained=True)
+    for _, value in path_options(resolved):
+        check_nested(Path(value))
     return PretrainedModel(
         train_config=keep_file(dump_conf(resolved), cache_root(cache_dir) / "configs", ".yaml"),
         model_file=paths[MODEL_FILE],

@@ -13,7 +13,7 @@ _BLOCKS = (
     "asr_decoder_conf", "st_decoder_conf", "ssl_conf", "model_conf", "preprocessor_conf",
 )  # fmt: skip
 # Without these files the model cannot be built.
-_NEEDED = ("bpemodel", "token_list", "normalize_conf.stats_file")
+NEEDED = ("bpemodel", "token_list", "normalize_conf.stats_file")
 
 Find = Callable[[str], Path | None]
 
@@ -48,13 +48,17 @@ def map_paths(conf: Mapping[str, Any], change: Callable[[str, str], str]) -> dic
     return {key: walk(value, key) if key in own else value for key, value in conf.items()}
 
 
-def resolve(conf: Mapping[str, Any], find: Find, config: Path) -> dict[str, Any]:
+def resolve(
+    conf: Mapping[str, Any], find: Find, config: Path, self_contained: bool = False
+) -> dict[str, Any]:
     """A copy of a configuration with absolute paths.
 
     Args:
         conf: configuration.
         find: the file of a value, None if there is none.
         config: the configuration's file, for messages.
+        self_contained: of a stranger: no other files than tokens and statistics. Other components
+            would unpickle a file that they are given, or one of the network.
 
     Raises:
         ModelError: if a file is missing without which the model cannot be built.
@@ -62,9 +66,14 @@ def resolve(conf: Mapping[str, Any], find: Find, config: Path) -> dict[str, Any]
 
     def change(key: str, value: str) -> str:
         path = find(value)
-        if path is not None:
+        if self_contained and key not in NEEDED and (path is not None or "://" in value):
+            raise ModelError(
+                f"{config}: {key}: expected a model without other files than {', '.join(NEEDED)}, "
+                f"found {value!r}, which its component would load; such a model cannot be packed"
+            )
+        if path is not None and path.is_file():
             return str(path)
-        if key in _NEEDED:
+        if key in NEEDED:
             raise ModelError(
                 f"{config}: {key}: expected a file, found none at {value}; put it back, or use the "
                 "packed model (stage 14), which holds all its files"
@@ -115,7 +124,7 @@ def in_package(directory: Path) -> Find:
             inside = path.is_relative_to(directory) and path.is_file()
             return path if inside else _by_tail(path, [directory])
         found = directory / path
-        return found if found.is_file() else None
+        return found if found != directory and found.exists() else None
 
     return find
 
@@ -145,4 +154,4 @@ def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _is_path(key: str, value: Any) -> bool:
     if not isinstance(value, str) or not value:
         return False
-    return key in _NEEDED or "/" in value
+    return key in NEEDED or "/" in value
