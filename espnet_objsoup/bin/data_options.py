@@ -3,10 +3,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from espnet_objsoup.data.datadir import OPTIONAL, REQUIRED, DataDir, objective_counts
+from espnet_objsoup.data.datadir import OPTIONAL, REQUIRED
 
 
 def true_or_false(value: str) -> bool:
@@ -55,9 +55,7 @@ def warn_of_other_files(directories: Iterable[Path]) -> None:
             )
 
 
-def print_counts(name: Path | str, data: DataDir) -> None:
+def print_counts(name: Path | str, objectives: Mapping[str, int]) -> None:
     """Say how many utterances each objective has; one that is missing or small strikes the eye."""
-    counts = ", ".join(
-        f"{objective} {n}" for objective, n in sorted(objective_counts(data).items())
-    )
+    counts = ", ".join(f"{objective} {n}" for objective, n in sorted(objectives.items()))
     print(f"{name}: {counts or 'no labels'}", file=sys.stderr)

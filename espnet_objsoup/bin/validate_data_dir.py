@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 problems.append(str(err))
                 continue
             n += len(data.columns["utt2spk"])
-            print_counts(directory, data)
+            print_counts(directory, datadir.objective_counts(data))
             if args.check_audio:
                 problems += check_audio(data, args.nj, args.allow_pipes)
         if problems:

@@ -223,7 +223,7 @@ class GroupedEngine(GradientEngine):
         membership = Membership(batch.index, self.n_objectives, batch.device)
         try:
             route = find_route(recorded, batch.losses, step, len(self.layers), self._shared)
-            sweep = Sweep(route, batch.losses, batch.index, step, membership, scale)
+            sweep = Sweep(route, batch.losses, step, membership, scale)
         except SweepError as err:
             if str(err) not in self._reasons:
                 logging.info("Gradients of measured steps are computed twice: %s", err)
@@ -237,14 +237,10 @@ class GroupedEngine(GradientEngine):
         self, recorded: Recorded, batch: TaskLosses, layers: Sequence[int], scale: float
     ) -> GramianStatistic:
         """Measuring passes that leave the graph as it is."""
-        losses = {
-            task: batch.losses[task]
-            for task, index in batch.index.items()
-            if bool((index >= 0).any())
-        }
+        membership = Membership(batch.index, self.n_objectives, batch.device)
+        losses = {task: batch.losses[task] for task in batch.index if membership.occurs(task)}
         calls = [call for call in recorded.calls if call.counted]
         self._check(calls, layers, batch.size)
-        membership = Membership(batch.index, self.n_objectives, batch.device)
         sums = {i: Products(membership) for i in layers}
         frontiers = {
             task: Frontier([loss], [torch.full_like(loss, scale)]) for task, loss in losses.items()

@@ -59,6 +59,10 @@ class Membership:
             for task, column in self.columns.items()
         }
 
+    def occurs(self, task: str) -> bool:
+        """Whether any utterance has an objective of the task."""
+        return any(k >= 0 for k in self.columns[task])
+
 
 class Products:
     """Sums of inner products of one layer.

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from espnet_objsoup.gradients.products import Membership
+
 
 @dataclass(frozen=True)
 class StepLoss:
@@ -40,23 +42,20 @@ class StepLoss:
         return dict(zip(losses, found, strict=True))
 
 
-def objective_weights(
-    rows: Mapping[str, Tensor], index: Mapping[str, Tensor], n_objectives: int
-) -> Tensor | None:
+def objective_weights(rows: Mapping[str, Tensor], membership: Membership) -> Tensor | None:
     """(K,) float64 on the CPU: the weight that all utterances of an objective have in common.
 
     Args:
         rows: task -> (B,) weights of utterances.
-        index: task -> (B,) objective of each utterance, -1 for none.
-        n_objectives: K.
+        membership: of the batch.
 
     Returns:
         1 for absent objectives. None if an objective's utterances have different weights, or one
         that cannot be divided out again.
     """
-    weights = torch.ones(n_objectives, dtype=torch.float64)
-    for task, column in index.items():
-        column, of_task = column.cpu(), rows[task].detach().double().cpu()
+    weights = torch.ones(membership.n_objectives, dtype=torch.float64)
+    for task, of_rows in membership.columns.items():
+        column, of_task = torch.tensor(of_rows), rows[task].detach().double().cpu()
         valid = column >= 0
         column, of_task = column[valid], of_task[valid]
         weights[column] = of_task

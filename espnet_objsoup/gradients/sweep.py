@@ -120,7 +120,6 @@ class Sweep:
     Args:
         route: to go.
         losses: task -> (B,).
-        index: task -> (B,) objective of each utterance, -1 for none.
         step: the scalar to differentiate.
         membership: of the batch.
         scale: factor on the losses during backward passes.
@@ -137,13 +136,12 @@ class Sweep:
         self,
         route: Route,
         losses: Mapping[str, Tensor],
-        index: Mapping[str, Tensor],
         step: StepLoss,
         membership: Membership,
         scale: float = 1.0,
     ) -> None:
         rows = step.row_weights(losses)
-        weights = None if rows is None else objective_weights(rows, index, membership.n_objectives)
+        weights = None if rows is None else objective_weights(rows, membership)
         if weights is None:
             raise SweepError(
                 "an objective's utterances do not have one positive weight in the loss"
@@ -191,7 +189,7 @@ class Sweep:
             for leaf, gradient in zip(self.route.leaves, found, strict=True):
                 if gradient is not None:
                     self.ready.add(leaf, gradient if self.scale == 1.0 else gradient / self.scale)
-            if any(k >= 0 for k in self.membership.columns[task]):
+            if self.membership.occurs(task):
                 frontiers[task] = frontier
         reached = {id(h) for frontier in frontiers.values() for h in frontier.outputs}
         for h in self.step.head_inputs:

@@ -73,9 +73,8 @@ class SoupRun:
             level.weighting not in ("static", "uniform") for level in self.levels
         )
         self._report: dict[str, float] = {}
-        self.layers = []
-        if self.measures:
-            self.layers = find_layers(model, model.shared_parameters(), conf.layers.pattern)
+        shared = model.shared_parameters() if self.measures else []
+        self.layers = find_layers(model, shared, conf.layers.pattern) if self.measures else []
         self.engine = make_engine(
             conf.gradient_engine,
             self.layers,
@@ -83,7 +82,7 @@ class SoupRun:
             # The default are the blocks of the encoder, one after the other.
             sequential=conf.layers.pattern is None,
             model=model if self.measures and not _is_checkpointed(model) else None,
-            shared=model.shared_parameters(),
+            shared=shared,
         )
         names = [layer.name for layer in self.layers]
         self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())

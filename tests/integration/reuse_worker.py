@@ -8,8 +8,6 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from espnet_objsoup.gradients.engine import TaskLosses
-from espnet_objsoup.gradients.reuse import StepLoss
 from tests.unit.gradients.test_engine import with_encoder
 from tests.unit.gradients.test_reference import ROWS, SECONDS, double_batch
 from tests.unit.gradients.test_reuse import Step
@@ -23,24 +21,15 @@ def batch_of(share: list[tuple]) -> dict[str, torch.Tensor]:
     return double_batch([row[:4] for row in share], [row[4] for row in share])
 
 
-def gradients(model: torch.nn.Module, share: list[tuple], chosen: list[int]) -> dict:
+def gradients(model: DistributedDataParallel, share: list[tuple], chosen: list[int]) -> dict:
     """Of the wrapped model; with measured layers the backward pass begins below them."""
-    inner = model.module
-    step = Step(inner)
-    inner.zero_grad()
-    torch.manual_seed(4)
-    with step.engine.recording(chosen), step.scale.noting_inputs(bool(chosen)):
-        output = model(**batch_of(share))
-    losses = torch.stack(list(output["losses"].values()))
-    counts = torch.stack(list(output["counts"].values()))
-    loss = (step.weights.to(losses) * losses * counts).sum()
+    step = Step(model.module, wrapped=model)
     if chosen:
-        of_task = TaskLosses(output["utterance_losses"], output["objective_index"])
-        of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
-        _, ready = step.engine.measure_and_reuse(of_task, chosen, of_step)
+        found, _, ready = step.reusing(batch_of(share), chosen)
         assert ready is not None
-        loss = ready.attach(loss)
-    return {name: g.clone() for name, g in step.backward(loss).items()}
+    else:
+        found = step.backward(step.forward(batch_of(share), [])[1])
+    return {name: g.clone() for name, g in found.items()}
 
 
 def main(out: Path) -> None:

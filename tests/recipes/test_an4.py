@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from .test_mini import ROOT, copy_recipe, run
+from .copies import ROOT, copy_recipe, run
 
 
 @pytest.fixture(scope="module")

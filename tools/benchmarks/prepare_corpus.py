@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES
+
 # Language, target and share of the rows; a sentence and its translation.
 _LANGUAGES = (
     ("fr", "en", 0.4, "Le train de {i} heures « partira » demain à {j}, n’est-ce pas ?"),
@@ -25,7 +27,6 @@ _LANGUAGES = (
     ("zh", "en", 0.1, "今天 {i} 点有 {j} 个人，从这里走过。"),
     ("en", "de", 0.2, "It isn't {i} o'clock yet, said all {j} of them."),
 )
-_CODES = {"zh": "zh-CN"}
 _HEADER = "client_id path sentence up_votes down_votes age gender accent".split()
 _CLIPS_PER_SPEAKER = 20
 # Mostly training data, some of it from outside Common Voice's own split.
@@ -37,7 +38,7 @@ def generate(root: Path, rows: int) -> list[str]:
     pairs = []
     (root / "covost2").mkdir(parents=True)
     for lang, target, share, sentence in _LANGUAGES:
-        code = _CODES.get(lang, lang)
+        code = CORPUS_CODES.get(lang, lang)
         folder = root / "commonvoice" / code
         (folder / "clips").mkdir(parents=True)
         count = round(rows * share)
@@ -88,12 +89,18 @@ def measure(arguments: Sequence[str]) -> dict[str, object]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def get_parser(description: str) -> argparse.ArgumentParser:
+    """Parser of a benchmark of stage 1."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--nj", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--directory", type=Path, help="where corpora are made; else a new one")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit status."""
+    parser = get_parser(__doc__)
     args = parser.parse_args(argv)
     # Fewer speakers of the smallest language would leave splits of it empty.
     if min(args.rows) < 4000:

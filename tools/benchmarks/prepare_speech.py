@@ -7,14 +7,13 @@ CPU time and peak memory are those of the command's own process and, as `ru_maxr
 largest of its workers.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prepare_corpus import measure
+from prepare_corpus import get_parser, measure
 
 _PER_SPEAKER = 100
 # Of 50 speakers: the rest are training data.
@@ -57,10 +56,7 @@ LAYOUTS = {"librispeech": generate_librispeech, "aishell": generate_aishell}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
-    parser.add_argument("--nj", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--directory", type=Path, help="where corpora are made; else a new one")
+    parser = get_parser(__doc__)
     args = parser.parse_args(argv)
     if not 5000 <= min(args.rows) <= max(args.rows) <= 1_000_000:
         parser.error(f"--rows: expected 5000 to 1000000, found {args.rows}")

@@ -210,8 +210,6 @@ check_gpus() {
 }
 check_gpus
 
-py() { "${python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
-
 with_cluster=()
 if [ -n "${cluster}" ]; then
     with_cluster=(--cluster "${cluster}")

@@ -51,3 +51,6 @@ export PYTHONUTF8=1 PYTHONUNBUFFERED=1
 export LC_ALL=C
 # One thread per job is set where jobs are parallel; elsewhere all cores are used.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+
+# py COMMAND ARGUMENTS    a command of the package
+py() { "${python:-python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }

@@ -30,7 +30,6 @@ expected=zh
 
 . ../TEMPLATE/objsoup1/path.sh
 . ../TEMPLATE/objsoup1/db.sh
-py() { "${python:-python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
 parts="dev-clean dev-other test-clean test-other train-clean-100"
 case ${train_subset} in

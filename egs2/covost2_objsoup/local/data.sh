@@ -22,7 +22,6 @@ opt nj 2 "processes" count
 parse_options "$@"
 . ../TEMPLATE/objsoup1/path.sh
 . ../TEMPLATE/objsoup1/db.sh
-py() { "${python:-python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
 pairs=${st_pairs//,/ }
 if [ "${mini}" = true ]; then

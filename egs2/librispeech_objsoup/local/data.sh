@@ -29,7 +29,6 @@ expected=en
 
 . ../TEMPLATE/objsoup1/path.sh
 . ../TEMPLATE/objsoup1/db.sh
-py() { "${python:-python}" -m "espnet_objsoup.bin.$1" "${@:2}"; }
 
 parts="dev-clean dev-other test-clean test-other train-clean-100"
 for hours in "${train_subset}" "${unlabelled_subset}"; do

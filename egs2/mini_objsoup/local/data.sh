@@ -17,8 +17,8 @@ parse_options "$@"
 . ../TEMPLATE/objsoup1/path.sh
 
 raw=downloads/mini_${size}
-"${python:-python}" -m espnet_objsoup.bin.make_mini_corpus --size "${size}" --langs "${langs}" \
+py make_mini_corpus --size "${size}" --langs "${langs}" \
     --st_pairs "${st_pairs}" --layouts covost2 --out "${raw}" --nj "${nj}"
-"${python:-python}" -m espnet_objsoup.bin.prepare_corpus covost2 --commonvoice "${raw}/commonvoice" \
+py prepare_corpus covost2 --commonvoice "${raw}/commonvoice" \
     --covost2 "${raw}/covost2" --langs "${langs}" --st_pairs "${st_pairs}" \
     --asr_text_policy "${asr_text_policy}" --st_text_policy "${st_text_policy}" --out "${datadir}"

@@ -2,7 +2,8 @@
 """What the subcommands of `prepare_corpus` share."""
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from espnet_objsoup.bin.data_options import print_counts
@@ -31,6 +32,31 @@ def write_splits(splits: Mapping[str, datadir.DataDir], out: Path) -> str:
     """
     for split, data in splits.items():
         datadir.write(data, out / split)
-        print_counts(out / split, data)
-    counts = ", ".join(f"{split} {len(d.columns['utt2spk'])}" for split, d in splits.items())
-    return f"{out}: utterances in {counts}"
+        print_counts(out / split, datadir.objective_counts(data))
+    return in_words(out, {split: len(d.columns["utt2spk"]) for split, d in splits.items()})
+
+
+def report(
+    out: Path,
+    remarks: Iterable[str],
+    objectives: Mapping[str, Mapping[str, int]],
+    rows: Mapping[str, int],
+) -> str:
+    """Print what was found and written; returns what was made, in words.
+
+    Args:
+        out: parent of the data directories.
+        remarks: lines about the corpus.
+        objectives: data directory -> objective -> utterances with its label.
+        rows: data directory -> utterances.
+    """
+    for line in remarks:
+        print(line, file=sys.stderr)
+    for name, counts in objectives.items():
+        print_counts(out / name, counts)
+    return in_words(out, rows)
+
+
+def in_words(out: Path, rows: Mapping[str, int]) -> str:
+    """How many utterances each data directory has."""
+    return f"{out}: utterances in {', '.join(f'{name} {n}' for name, n in rows.items())}"

@@ -2,11 +2,10 @@
 """`prepare_corpus covost2`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import positive_int, string_list
-from espnet_objsoup.bin.corpora.common import add_out, add_text_policies
+from espnet_objsoup.bin.corpora.common import add_out, add_text_policies, report
 from espnet_objsoup.data.corpora import covost2
 from espnet_objsoup.data.corpora.covost2_report import LEAKS
 
@@ -56,11 +55,5 @@ def run(args: argparse.Namespace) -> str:
         max_lost=args.max_lost,
         forbid_leak=args.forbid_leak,
     )
-    report = covost2.prepare(config, args.out, args.nj)
-    for line in report.lines():
-        print(line, file=sys.stderr)
-    for split, objectives in report.objectives.items():
-        counts = ", ".join(f"{objective} {n}" for objective, n in objectives.items())
-        print(f"{args.out / split}: {counts}", file=sys.stderr)
-    counts = ", ".join(f"{split} {n}" for split, n in report.rows.items())
-    return f"{args.out}: utterances in {counts}"
+    found = covost2.prepare(config, args.out, args.nj)
+    return report(args.out, found.lines(), found.objectives, found.rows)

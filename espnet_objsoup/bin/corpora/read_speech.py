@@ -5,11 +5,10 @@ Each prepares its own corpus, and with the other one's directory both together.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import positive_int
-from espnet_objsoup.bin.corpora.common import add_out, add_text_policies
+from espnet_objsoup.bin.corpora.common import add_out, add_text_policies, report
 from espnet_objsoup.data.corpora import aishell, librispeech
 from espnet_objsoup.data.corpora.speakers import write_corpora
 
@@ -67,10 +66,4 @@ def prepare(args: argparse.Namespace) -> str:
         config = aishell.AishellConfig(args.aishell, args.unpack_dir, args.asr_text_policy)
         corpora.append(aishell.open_corpus(config, args.nj, alone=args.librispeech is None))
     written = write_corpora(corpora, args.out, args.nj)
-    for line in written.remarks:
-        print(line, file=sys.stderr)
-    for name, objectives in written.objectives.items():
-        counts = ", ".join(f"{objective} {n}" for objective, n in sorted(objectives.items()))
-        print(f"{args.out / name}: {counts or 'no labels'}", file=sys.stderr)
-    counts = ", ".join(f"{name} {n}" for name, n in written.rows.items())
-    return f"{args.out}: utterances in {counts}"
+    return report(args.out, written.remarks, written.objectives, written.rows)

@@ -16,7 +16,14 @@ from pathlib import Path
 from espnet_objsoup.data.corpora.aishell_archives import unpack_speakers
 from espnet_objsoup.data.corpora.findings import Findings
 from espnet_objsoup.data.corpora.rows import Utterance
-from espnet_objsoup.data.corpora.speakers import Corpus, Reading, Speaker, entries, usable_audio
+from espnet_objsoup.data.corpora.speakers import (
+    Corpus,
+    Reading,
+    Speaker,
+    entries,
+    find_top,
+    usable_audio,
+)
 from espnet_objsoup.data.corpora.transcripts import Texts, read_lines, transcript
 from espnet_objsoup.data.datadir import DataDirError
 
@@ -68,13 +75,9 @@ def find_root(directory: Path) -> Path:
     Raises:
         DataDirError: if there is none.
     """
-    for root in (
-        directory / "data_aishell",
-        directory,
-        directory / "data_aishell" / "data_aishell",
-    ):
-        if (root / "wav").is_dir():
-            return root
+    root = find_top(directory, "data_aishell", lambda root: (root / "wav").is_dir())
+    if root is not None:
+        return root
     raise DataDirError(
         f"{directory}: expected data_aishell/wav/ in it, found none; name the folder that contains "
         "data_aishell/, or fetch the corpus (prepare it with --download true)"

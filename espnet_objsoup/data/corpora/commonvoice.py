@@ -23,6 +23,13 @@ def bare_code(code: str) -> str:
     return _BARE_CODES.get(code, code)
 
 
+def language_dirs(root: Path, lang: str) -> list[Path]:
+    """Folders of a language that are there: beside the others, or in releases as they unpack."""
+    code = CORPUS_CODES.get(lang, lang)
+    paths = [root / code, *sorted(root.glob(f"cv-corpus-*/{code}"))]
+    return [path for path in paths if path.is_dir()]
+
+
 def language_dir(root: Path, lang: str) -> Path:
     """Folder of a language.
 
@@ -30,8 +37,7 @@ def language_dir(root: Path, lang: str) -> Path:
         DataDirError: if there is none, or one in each of several releases.
     """
     code = CORPUS_CODES.get(lang, lang)
-    paths = [root / code, *sorted(root.glob(f"cv-corpus-*/{code}"))]
-    found = [path for path in paths if path.is_dir()]
+    found = language_dirs(root, lang)
     if len(found) == 1:
         return found[0]
     if found:

@@ -138,7 +138,7 @@ def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:
                 writer.finish()
         for split, writer in writers.items():
             report.rows[split] = writer.rows
-            report.objectives[split] = dict(sorted(writer.objectives.items()))
+            report.objectives[split] = dict(writer.objectives)
     except sqlite3.Error as err:
         raise RuntimeError(
             f"{scratch}: expected room for an index of about 1 kB per clip, found: {err}; free "
@@ -190,7 +190,7 @@ def _read(job: _Job) -> Report:
 
 
 def _refuse_leaks(config: CoVoST2Config, report: Report) -> None:
-    found = [what for what, _ in report.shared.items() if what.split()[0] in config.forbid_leak]
+    found = [what for what in report.shared if what.split()[0] in config.forbid_leak]
     if found:
         counts = ", ".join(f"{report.shared[what]} {what}" for what in found)
         raise DataDirError(

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from espnet_objsoup.data.corpora.findings import Findings
 from espnet_objsoup.data.corpora.rows import Utterance
-from espnet_objsoup.data.corpora.speakers import Corpus, Reading, Speaker, entries, usable_audio
+from espnet_objsoup.data.corpora.speakers import (
+    Corpus,
+    Reading,
+    Speaker,
+    entries,
+    find_top,
+    usable_audio,
+)
 from espnet_objsoup.data.corpora.transcripts import Texts, read_lines, transcript
 from espnet_objsoup.data.datadir import NO_VALUE, DataDirError
 
@@ -69,13 +76,11 @@ def find_root(directory: Path) -> Path:
     Raises:
         DataDirError: if there is no part.
     """
-    for root in (
-        directory / "LibriSpeech",
-        directory,
-        directory / "LibriSpeech" / "LibriSpeech",
-    ):
-        if any((root / part).is_dir() for part in SPLIT_OF):
-            return root
+    root = find_top(
+        directory, "LibriSpeech", lambda root: any((root / part).is_dir() for part in SPLIT_OF)
+    )
+    if root is not None:
+        return root
     raise DataDirError(
         f"{directory}: expected LibriSpeech/train-clean-100 and the like in it, found none of "
         "the parts; name the folder that contains LibriSpeech/, or fetch the corpus "

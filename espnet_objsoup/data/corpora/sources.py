@@ -13,7 +13,7 @@ from pathlib import Path
 
 from humanfriendly import format_size
 
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES
+from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, language_dirs
 
 _OPENSLR = "https://www.openslr.org/resources"
 _COVOST2 = "https://dl.fbaipublicfiles.com/covost"
@@ -229,11 +229,8 @@ def missing_common_voice(directory: Path, langs: Sequence[str]) -> list[Path]:
     """What is missing of Common Voice, as paths that have to be there."""
     folders = []
     for lang in langs:
-        code = CORPUS_CODES.get(lang, lang)
-        # The directory may hold languages, or releases as they unpack (cv-corpus-4-2019-12-10).
-        in_releases = sorted(directory.glob(f"cv-corpus-*/{code}"))
-        there = [path for path in (directory / code, *in_releases) if path.is_dir()]
-        folders.append(there[0] if there else directory / code)
+        there = language_dirs(directory, lang)
+        folders.append(there[0] if there else directory / CORPUS_CODES.get(lang, lang))
     wanted = [folder / name for folder in folders for name in ("validated.tsv", "clips")]
     return [path for path in wanted if not path.exists()]
 

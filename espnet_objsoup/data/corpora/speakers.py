@@ -86,6 +86,18 @@ class Written:
     remarks: list[str]
 
 
+def find_top(directory: Path, name: str, is_top: Callable[[Path], bool]) -> Path | None:
+    """The top folder of a corpus, where it or one level more or less was named.
+
+    Args:
+        directory: what was named.
+        name: of the top folder.
+        is_top: whether a folder is it.
+    """
+    candidates = (directory / name, directory, directory / name / name)
+    return next((path for path in candidates if is_top(path)), None)
+
+
 def entries(folder: Path, findings: Findings) -> list[os.DirEntry[str]]:
     """Content of a folder by name; one that cannot be read is a problem."""
     try:

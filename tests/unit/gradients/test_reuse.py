@@ -12,6 +12,7 @@ from espnet_objsoup.gradients import products
 from espnet_objsoup.gradients.engine import GroupedEngine, TaskLosses
 from espnet_objsoup.gradients.layers import find_layers
 from espnet_objsoup.gradients.reuse import ReadyGradients, StepLoss, objective_weights
+from espnet_objsoup.gradients.statistic import GramianStatistic
 from espnet_objsoup.models.gradient_scale import GradientScale
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 
@@ -25,8 +26,14 @@ K_FACTORS = [0.4, 1.6, 0.7, 1.1, 0.3, 0.05]
 class Step:
     """One step of a model whose gradients are weighted where heads begin."""
 
-    def __init__(self, model: ESPnetObjSoupModel, accum_grad: int = 1) -> None:
+    def __init__(
+        self,
+        model: ESPnetObjSoupModel,
+        accum_grad: int = 1,
+        wrapped: nn.Module | None = None,
+    ) -> None:
         self.model = model
+        self.forward_of = wrapped or model
         self.layers = find_layers(model, model.shared_parameters())
         k = len(model.objectives)
         self.scale = GradientScale(torch.tensor(K_FACTORS[:k], dtype=torch.float64))
@@ -41,7 +48,7 @@ class Step:
         torch.manual_seed(4)  # dropout
         self.model.zero_grad()
         with self.engine.recording(chosen), self.scale.noting_inputs(bool(chosen)):
-            output = self.model(**batch)
+            output = self.forward_of(**batch)
         losses = torch.stack(list(output["losses"].values()))
         counts = torch.stack(list(output["counts"].values()))
         return output, (self.weights.to(losses) * losses * counts).sum() / self.accum_grad
@@ -63,13 +70,18 @@ class Step:
         losses = TaskLosses(output["utterance_losses"], output["objective_index"])
         return gradients, plain.measure(losses, chosen).numerators
 
+    def measure(
+        self, output: dict, loss: Tensor, chosen: Sequence[int], scale: float = 1.0
+    ) -> tuple[GramianStatistic, ReadyGradients | None]:
+        losses = TaskLosses(output["utterance_losses"], output["objective_index"])
+        step = StepLoss(loss, self.scale.take_inputs(), self.scale.factors)
+        return self.engine.measure_and_reuse(losses, chosen, step, scale)
+
     def reusing(
         self, batch: dict, chosen: Sequence[int], scale: float = 1.0
     ) -> tuple[dict, Tensor, ReadyGradients | None]:
         output, loss = self.forward(batch, chosen)
-        losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-        step = StepLoss(loss, self.scale.take_inputs(), self.scale.factors)
-        statistic, ready = self.engine.measure_and_reuse(losses, chosen, step, scale)
+        statistic, ready = self.measure(output, loss, chosen, scale)
         attached = loss if ready is None else ready.attach(loss)
         torch.testing.assert_close(attached, loss)
         return self.backward(attached), statistic.numerators, ready
@@ -156,9 +168,7 @@ def test_incoming_factor() -> None:
     batch = double_batch(ROWS, SECONDS)
     expected, _ = step.ordinary(batch, [1])
     output, loss = step.forward(batch, [1])
-    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
-    _, ready = step.engine.measure_and_reuse(losses, [1], of_step, 8.0)
+    _, ready = step.measure(output, loss, [1], 8.0)
     found = step.backward(8.0 * ready.attach(loss))
     compare({name: g / 8.0 for name, g in found.items()}, expected)
 
@@ -171,9 +181,7 @@ def test_bfloat16() -> None:
     expected, _ = step.ordinary(batch, [0, 1])
     with torch.autocast("cpu", torch.bfloat16):
         output, loss = step.forward(batch, [0, 1])
-    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
-    _, ready = step.engine.measure_and_reuse(losses, [0, 1], of_step)
+    _, ready = step.measure(output, loss, [0, 1])
     found = step.backward(ready.attach(loss))
     largest = max(float(value.norm()) for value in expected.values())
     for name, value in expected.items():
@@ -251,10 +259,8 @@ def test_other_terms_of_the_loss_are_not_lost(caplog: pytest.LogCaptureFixture) 
     step = Step(with_encoder("default").train())
     output, loss = step.forward(double_batch(ROWS, SECONDS), [1])
     loss = loss + sum((p**2).sum() for p in step.model.parameters())
-    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
     with caplog.at_level(logging.INFO):
-        _, ready = step.engine.measure_and_reuse(losses, [1], of_step)
+        _, ready = step.measure(output, loss, [1])
     assert ready is None
     assert "does not consist of the utterances' losses alone" in caplog.text
 
@@ -262,23 +268,22 @@ def test_other_terms_of_the_loss_are_not_lost(caplog: pytest.LogCaptureFixture) 
 def test_weights_of_objectives() -> None:
     index = {"asr": torch.tensor([0, 1, -1]), "st": torch.tensor([-1, 2, 2])}
     rows = {"asr": torch.tensor([0.5, 0.2, 9.0]), "st": torch.tensor([7.0, 0.1, 0.1])}
-    weights = objective_weights(rows, index, 4)
+    membership = products.Membership(index, 4, "cpu")
+    weights = objective_weights(rows, membership)
     torch.testing.assert_close(weights.float(), torch.tensor([0.5, 0.2, 0.1, 1.0]))
     rows["st"][1] = 0.2  # utterances of one objective differ
-    assert objective_weights(rows, index, 4) is None
+    assert objective_weights(rows, membership) is None
     rows["st"][:] = 0.0  # cannot be divided out
-    assert objective_weights(rows, index, 4) is None
+    assert objective_weights(rows, membership) is None
 
 
 def test_one_backward_pass_frees_what_it_went_through() -> None:
     """Peak memory is that of a plain step: heads' activations go before the layers' cotangents."""
     step = Step(with_encoder("default").train())
     output, loss = step.forward(double_batch(ROWS, SECONDS), [0, 1])
-    losses = TaskLosses(output["utterance_losses"], output["objective_index"])
-    of_step = StepLoss(loss, step.scale.take_inputs(), step.scale.factors)
-    step.engine.measure_and_reuse(losses, [0, 1], of_step)
+    step.measure(output, loss, [0, 1])
     with pytest.raises(RuntimeError, match="second time"):
-        losses.losses["asr"].sum().backward()
+        output["utterance_losses"]["asr"].sum().backward()
 
 
 def test_products_give_their_sums(monkeypatch: pytest.MonkeyPatch) -> None:

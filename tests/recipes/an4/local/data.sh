@@ -14,4 +14,4 @@ parse_options "$@"
 
 archive=$("${python:-python}" -c 'from importlib.resources import files
 print(files("egs3") / "mini_an4" / "esp2_asr" / "downloads.tar.gz")')
-"${python:-python}" -m espnet_objsoup.bin.prepare_corpus an4 --archive "${archive}" --out "${datadir}"
+py prepare_corpus an4 --archive "${archive}" --out "${datadir}"

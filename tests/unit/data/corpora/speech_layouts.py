@@ -2,9 +2,12 @@
 """LibriSpeech and AISHELL-1 in small: layouts with files that nobody decodes in stage 1."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 LIBRISPEECH_PARTS = {
     "train-clean-100": ("103", "1034"),
@@ -15,6 +18,19 @@ LIBRISPEECH_PARTS = {
 }
 AISHELL_SPLITS = {"train": ("S0002", "S0003"), "dev": ("S0724",), "test": ("S0764",)}
 TRANSCRIPT = "data_aishell/transcript/aishell_transcript_v0.8.txt"
+
+
+def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a folder unreadable, also for a user whom no permission stops; returns the message."""
+    listed = os.scandir
+
+    def scandir(path: object) -> object:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return f"{folder}: expected a folder that can be read, found: Permission denied; check"
 
 
 def chapter(root: Path, part: str, reader: str, number: str = "1240") -> Path:

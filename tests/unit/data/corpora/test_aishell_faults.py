@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The faults of AISHELL-1's layout in docs/data_format.md: repaired and counted, or refused."""
 
-import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from espnet_objsoup.data.datadir import DataDirError
 from espnet_objsoup.data.download import DownloadError
 
 from ..factory import write_tone
-from .speech_layouts import TRANSCRIPT, make_aishell, pack, pack_all, wav, write_archive
+from .speech_layouts import TRANSCRIPT, lock, make_aishell, pack, pack_all, wav, write_archive
 from .test_aishell import prepare
 
 Fault = Callable[[Path], object]
@@ -227,17 +226,7 @@ def test_refused(root: Path, tmp_path: Path, fault: str) -> None:
 def test_unreadable_folder_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked = wav(root).parent
-    listed = os.scandir
-
-    # The tests may be run by a user whom no permission stops.
-    def scandir(path: object) -> object:
-        if path == locked:
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    message = f"{locked}: expected a folder that can be read, found: Permission denied; check"
+    message = lock(wav(root).parent, monkeypatch)
     with pytest.raises(DataDirError, match=message):
         prepare(root, tmp_path / "data")
 

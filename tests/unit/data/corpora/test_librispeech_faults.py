@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The faults of LibriSpeech's layout in docs/data_format.md: repaired and counted, or refused."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from espnet_objsoup.data.audio import AudioFormat, format_audio
 from espnet_objsoup.data.datadir import DataDirError
 
 from ..factory import write_tone
-from .speech_layouts import chapter, flac, make_librispeech, trans
+from .speech_layouts import chapter, flac, lock, make_librispeech, trans
 from .test_librispeech import prepare
 
 Fault = Callable[[Path], object]
@@ -200,16 +199,7 @@ def test_unreadable_folder_is_refused(
 ) -> None:
     leaf = chapter(root, "train-clean-100", "103")
     locked = {"part": leaf.parents[1], "reader": leaf.parent, "chapter": leaf}[level]
-    listed = os.scandir
-
-    # The tests may be run by a user whom no permission stops.
-    def scandir(path: object) -> object:
-        if path == locked:
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    message = f"{locked}: expected a folder that can be read, found: Permission denied; check"
+    message = lock(locked, monkeypatch)
     with pytest.raises(DataDirError, match=message):
         prepare(root, tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
