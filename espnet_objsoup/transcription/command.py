@@ -76,7 +76,7 @@ def _transcribe(args: argparse.Namespace, task: str, form: Format, inputs: Input
     if directory:
         check_unique(inputs.files)
     choice = choose_model(args)
-    choice.check(task, args.lang, args.target_lang)
+    choice.check(task, args.lang, args.target_lang, args.nbest, args.word_times)
     if args.output is None:
         output = to_stdout(form, several)
     else:

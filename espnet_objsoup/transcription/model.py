@@ -5,6 +5,7 @@ Loading imports torch and espnet2, which takes many seconds; a mistake is told b
 """
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from espnet_objsoup.decoding.options import (
     SearchOptions,
     read_train_config,
 )
+from espnet_objsoup.inference.request import choose_targets
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.zoo.pretrained import PretrainedModel, find_model
 
@@ -59,42 +61,41 @@ class ModelChoice:
             options=self.options,
         )
 
-    def check(self, task: str, lang: str | None = None, target_lang: str | None = None) -> None:
-        """See that the model knows a task and languages, if not all together.
+    def check(
+        self,
+        task: str,
+        lang: str | None = None,
+        target_lang: str | None = None,
+        nbest: int = 1,
+        word_times: bool = False,
+    ) -> None:
+        """See that the model can serve a request, as `Speech2Text` would once it is loaded.
 
         Raises:
-            InferenceError: listing what it knows.
+            InferenceError: listing what the model knows.
         """
-        names = [name for name in self.objectives if name.startswith(f"{task}/")]
-        if not names:
+        if not any(name.startswith(f"{task}/") for name in self.objectives):
             raise InferenceError(
                 f"expected a model with {_TASK_NAMES[task]}, found one of "
                 f"{', '.join(self.objectives)}; choose another --model"
             )
-        spoken, targets = languages(self.objectives)
-        for option, wanted, known in (
-            ("--lang", lang, spoken),
-            ("--target_lang", target_lang, targets),
-        ):
-            if wanted is not None and wanted not in known:
-                raise InferenceError(
-                    f"{option}: expected one of {', '.join(sorted(known))}, found {wanted!r}; "
-                    f"the model's objectives are {', '.join(names)}"
-                )
+        if nbest > self.options.beam_size:
+            raise InferenceError(
+                f"--nbest: expected at most beam_size {self.options.beam_size}, found {nbest}; "
+                "raise beam_size by --config"
+            )
+        if word_times and not self.has_ctc:
+            raise InferenceError(
+                "--word_times: expected a model whose recogniser has CTC, found one without; words "
+                "have no times there"
+            )
+        choose_targets(self.objectives, all_languages(self.objectives), task, lang, target_lang)
 
 
-def languages(objectives: tuple[str, ...]) -> tuple[set[str], set[str]]:
-    """Spoken languages and languages of translations."""
-    spoken: set[str] = set()
-    targets: set[str] = set()
-    for name in objectives:
-        task, _, pair = name.partition("/")
-        if pair:
-            lang, _, target = pair.partition("-")
-            spoken.add(lang)
-            if task == "st":
-                targets.add(target)
-    return spoken, targets
+def all_languages(objectives: Sequence[str]) -> list[str]:
+    """Languages of objectives, spoken or translated into."""
+    pairs = (name.partition("/")[2] for name in objectives)
+    return list(dict.fromkeys(lang for pair in pairs if pair for lang in pair.split("-")))
 
 
 def choose_model(args: Namespace) -> ModelChoice:

@@ -17,8 +17,9 @@ from espnet_objsoup.inference.results import Result, Segment, Word
 _PAUSE_S = 1.0
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 _CLAUSE_ENDS = (",", ";", ":", "،", "、", "，", "；", "：")
-_COST_OF_RAGGED_END = 1.2
-_COST_OF_CLAUSE_END = 0.4
+_COST_OF_RAGGED_END = 1.3
+_COST_OF_CLAUSE_END = 0.9
+_COST_OF_ROOM = 0.5
 # So that a sentence that fills a line has a cue of its own, but two of half a line share one.
 _COST_OF_CUE = 0.5
 # More than lines can gain by being of equal length: no line more than needed.
@@ -166,7 +167,8 @@ def _best_breaks(words: Sequence[Word], joiner: str, layout: Layout) -> list[tup
                 return
             line = longer
             total += widths[begin] + (len(joiner) if total else 0)
-            yield begin, _COST_OF_CUE + (1 - total / room) ** 2 + _end_cost(last.text)
+            empty = _COST_OF_ROOM * (1 - total / room) ** 2
+            yield begin, _COST_OF_CUE + empty + _end_cost(last.text)
 
     return _cheapest(len(words), choices)
 

@@ -44,7 +44,7 @@ def test_a_long_text_is_cut_where_sentences_end() -> None:
     cues = make_cues(timed(SENTENCES), Layout(max_s=20))
     assert [cue.lines for cue in cues] == [
         ("She left the house before the sun was up.",),
-        ("Nobody saw her go, and nobody asked", "where she went that day."),
+        ("Nobody saw her go, and nobody", "asked where she went that day."),
         ("When she came back, it was raining hard.",),
     ]
     assert [cue.start_s for cue in cues] == pytest.approx([0, 3.6, 8.4])
