@@ -17,7 +17,8 @@ import soundfile
 
 from espnet_objsoup.data.audio_end import what_is_missing
 
-_ARK_ENTRY = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d+)")
+# No file is larger than 18 digits say.
+_ARK_ENTRY = re.compile(r"(?P<path>.+\.ark):(?P<offset>[0-9]{1,18})")
 # libsndfile says so for FLAC streams without a length.
 _UNKNOWN_FRAMES = 2**40
 # Decoders disagree about an MP3 file's delay and padding by up to two MPEG frames.
@@ -47,13 +48,14 @@ class AudioInfo:
 
 
 def is_pipe(location: str) -> bool:
-    """Whether a location is a command."""
+    """Whether a location is a command, for us or for kaldiio, which looks past any white space."""
+    location = location.strip()
     return location.endswith("|") or location.startswith("|")
 
 
 def ark_entry(location: str) -> tuple[str, int] | None:
     """Path and offset of an archive's entry; None for other locations."""
-    match = _ARK_ENTRY.fullmatch(location)
+    match = None if is_pipe(location) else _ARK_ENTRY.fullmatch(location)
     return None if match is None else (match["path"], int(match["offset"]))
 
 
@@ -64,10 +66,20 @@ def espnet_type(wav_scp: Path) -> str:
     integers, so that a mixture is not readable by either.
 
     Raises:
-        ValueError: for an empty `wav.scp` or one with both kinds of locations.
+        ValueError: for an empty `wav.scp`, one with both kinds of locations, or one with a command:
+            ESPnet's reader of archives would run it.
     """
+    kinds = set()
     with open(wav_scp, encoding="utf-8") as file:
-        kinds = {ark_entry(line.rstrip().partition(" ")[2].strip()) is not None for line in file}
+        for number, line in enumerate(file, 1):
+            # Divided as ESPnet and kaldiio do it, so that nothing looks different to them.
+            location = line.split(maxsplit=1)[-1].strip()
+            if is_pipe(location):
+                raise ValueError(
+                    f"{wav_scp}:{number}: expected a file or an entry of an archive, found a "
+                    "command; run format_audio (stage 3) with --allow_pipes true where you trust it"
+                )
+            kinds.add(ark_entry(location) is not None)
     if len(kinds) != 1:
         found = "both" if kinds else "neither (it is empty)"
         raise ValueError(
@@ -255,7 +267,8 @@ def _read_entry(path: str, offset: int) -> bytes:
     kaldiio.load_mat would decode the entry to float64 and take one that is cut off for whole.
     """
     with open(path, "rb") as file:
-        file.seek(offset)
+        size = os.fstat(file.fileno()).st_size
+        file.seek(min(offset, size))  # some file systems refuse places far beyond the end
         head = file.read(6)
         if head[:5] == b"AUDIO" and len(head) == 6:
             length = int.from_bytes(file.read(head[5]), "little")
@@ -268,10 +281,11 @@ def _read_entry(path: str, offset: int) -> bytes:
                 f"expected audio in the archive at offset {offset}, found {head!r}; the archive "
                 "was replaced or cut off: run format_audio (stage 3) again"
             )
-        body = file.read(length)
-    if len(body) != length:
-        raise ValueError(
-            f"expected {length} bytes in the archive at offset {offset}, found {len(body)}: the "
-            "archive is cut off; run format_audio (stage 3) again"
-        )
-    return encoded + body
+        # Looked at before reading, which would make room for whatever number a damaged entry has.
+        left = size - file.tell()
+        if left < length:
+            raise ValueError(
+                f"expected {length} bytes in the archive at offset {offset}, found {left}: the "
+                "archive is cut off; run format_audio (stage 3) again"
+            )
+        return encoded + file.read(length)

@@ -45,6 +45,7 @@ from espnet_objsoup.tasks.objective_discovery import (
     languages_of,
     with_self_supervision,
 )
+from espnet_objsoup.train.archives import run_nothing
 from espnet_objsoup.train.iterators import build_language_iter_factory
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.options import SoupConf, check_trainer_conf
@@ -98,6 +99,7 @@ class ObjSoupTask(ChoosesTrainer):
         Raises:
             ValueError: for options that cannot be used.
         """
+        run_nothing()
         name, conf = getattr(args, "trainer", "default"), getattr(args, "trainer_conf", {})
         check_trainer_conf(name, conf)
         SamplerOptions.from_dict(getattr(args, "sampler_conf", {}))
