@@ -61,6 +61,7 @@ case ${{command}} in
         ;;
     decode) put "$(value --output_dir "$@")/asr/text" ;;
     score) put "$(value --exp_dir "$@")/RESULTS.md" ;;
+    pack) put "$(value --out "$@")" ;;
 esac
 """
 

@@ -604,6 +604,66 @@ def test_a_corpus_that_is_not_there(recipe: Recipe, value: str, found: str) -> N
 
 
 def test_stages_that_do_not_exist_yet(recipe: Recipe) -> None:
-    wrong = recipe.run("--stop_stage", "14")
+    wrong = recipe.run("--stop_stage", "15")
     assert wrong.returncode == 1
     assert "not available" in wrong.stderr
+
+
+# Packing
+
+
+def test_packing(done: Recipe) -> None:
+    asked = ("--stop_stage", "14")
+    (call,) = done.calls(*asked, "--license", "cc-by-4.0", "--pack_args", "--datasets a,b")
+    exp = "exp/objsoup_train_raw_bpe_unigram250"
+    for name, value in {
+        "--exp_dir": exp, "--out": f"{exp}.zip", "--model_file": "valid.loss.ave.pth",
+        "--recipe": "recipe", "--license": "cc-by-4.0", "--hf_repo": "", "--datasets": "a,b",
+    }.items():  # fmt: skip
+        assert option(call, name) == value
+    assert done.ran(*asked) == ["pack"]
+    assert done.ran(*asked) == []
+    assert done.ran(*asked, "--skip_packing", "true", "--force", "true", "--stage", "14") == []
+    (done.path / f"{exp}.zip").unlink()
+    assert done.ran(*asked) == ["pack"]
+
+
+def test_what_makes_an_archive_out_of_date(done: Recipe) -> None:
+    asked = ("--stop_stage", "14")
+    assert done.ran(*asked) == ["pack"]
+    assert done.ran(*asked, "--corpus", "Speech of ours") == ["pack"]
+    assert done.ran(*asked) == ["pack"]
+    assert done.ran(*asked, "--update_results", "true") == ["score", "pack"]
+    assert done.ran("--update_results", "true") == ["score"]
+    assert done.ran(*asked) == ["pack"]
+    best = (*asked, "--inference_model", "valid.loss.best.pth")
+    assert done.ran(*best) == [*EVALUATION, "pack"]
+    assert done.ran(*asked) == ["pack"]  # the archive has other weights now
+    assert done.ran(*asked, "--force", "true", "--stage", "14") == ["pack"]
+
+
+def test_packing_after_other_options_is_refused(done: Recipe) -> None:
+    wrong = done.run("--stage", "14", "--stop_stage", "14", "--nbest", "3")
+    assert wrong.returncode == 1
+    assert "stage 12 was run with other options: nbest was '' and is '3'" in wrong.stderr
+
+
+def test_the_mini_corpus_in_the_place_of_another_is_said(done: Recipe) -> None:
+    options = ("--local_data_opts", "--bilingual false\n        --mini true --size tiny")
+    call = done.calls("--stop_stage", "14", *options)[-1]
+    assert option(call, "--recipe") == "mini_objsoup"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--license", "My Licence"], "--license: expected an identifier of the hub"),
+        (["--hf_repo", "name"], "--hf_repo: expected user/name, found 'name'"),
+        (["--hf_repo", "https://hub/a/b"], "--hf_repo: expected user/name"),
+    ],
+)
+def test_options_of_packing(recipe: Recipe, arguments: list[str], message: str) -> None:
+    wrong = recipe.run("--stop_stage", "14", *arguments)
+    assert wrong.returncode == 2
+    assert message in wrong.stderr
+    assert recipe.noted() == []

@@ -13,7 +13,7 @@ Stages
    4 drop utterances that are too short, too long or without label    5 token list
    6-9 reserved (ESPnet's language model and n-gram stages)
   10 collect statistics     11 train                  12 decode          13 score
-  14 pack, 15 upload: not available in this version
+  14 pack                   15 upload: not available in this version
 
 A finished stage is not repeated unless one of its options, or a stage before it, has changed.
 docs/stages.md says more.
@@ -24,6 +24,7 @@ opt stop_stage 13 "last stage" count
 opt skip_data_prep false "skip stages 1 to 5" bool
 opt skip_train false "skip stages 10 and 11" bool
 opt skip_eval false "skip stages 12 and 13" bool
+opt skip_packing false "skip stage 14" bool
 opt skip_upload true "skip stage 15" bool
 opt force false "repeat finished stages" bool
 opt ngpu 0 "GPUs for training, on each node" number
@@ -69,6 +70,11 @@ opt inference_model valid.loss.ave.pth "weights to decode with"
 opt inference_args "" "more options of decoding"
 opt nbest "" "hypotheses to write for each utterance; empty: as inference_config says, else 1"
 opt update_results false "replace the recipe's tracked RESULTS.md" bool
+# Publication
+opt license "" "of the model, as the hub names it, such as cc-by-4.0; empty: none is stated"
+opt hf_repo "" "where the model will be on the hub, as user/name; empty: not known"
+opt corpus "" "names of the corpora for the model card; empty: it names the recipe"
+opt pack_args "" "more options of packing, such as '--datasets facebook/covost2'"
 command_line=${OBJSOUP_COMMAND:-./run.sh $*} # run.sh may say how it was called itself
 same_command=$(printf '%q ' "$0" "$@")       # for the run.sh that a stage leaves behind
 parse_options "$@"
@@ -128,7 +134,16 @@ check_options() {
         usage_error --test_sets "at least one name" "${test_sets}" \
             "name one, or leave out evaluation by --stop_stage 11"
     fi
+    check_publication
     check_files
+}
+
+check_publication() {
+    includes 14 15 || return 0
+    [[ ${license} =~ ^([a-z0-9][a-z0-9.+-]*)?$ ]] ||
+        usage_error --license "an identifier of the hub, such as cc-by-4.0" "${license}"
+    [[ ${hf_repo} =~ ^([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*)?$ ]] ||
+        usage_error --hf_repo "user/name" "${hf_repo}"
 }
 
 check_launcher() {
@@ -159,10 +174,10 @@ check_files() {
         usage_error --stage "a recipe's directory with local/data.sh for stage 1" "${PWD}" \
             "run it through a recipe's run.sh"
     fi
-    if includes 10 13 && [ ! -f "${config}" ]; then
+    if includes 10 15 && [ ! -f "${config}" ]; then
         usage_error --config "a file, seen from ${PWD}" "${config}"
     fi
-    if includes 12 13 && [ "${skip_eval}" = false ] && [ ! -f "${inference_config}" ]; then
+    if includes 12 15 && [ "${skip_eval}" = false ] && [ ! -f "${inference_config}" ]; then
         usage_error --inference_config "a file, seen from ${PWD}" "${inference_config}"
     fi
     if [ -n "${init_param}" ] && [ "${skip_train}" = false ] && includes 11 11 &&
@@ -178,9 +193,9 @@ check_files() {
         usage_error --num_nodes "mpirun, or a train_cmd such as slurm.pl, for several machines" \
             "${num_nodes} and neither" "see docs/stages.md"
     fi
-    if [ "${stop_stage}" -ge 14 ]; then
-        echo "error: stages 14 (pack) and 15 (upload) are not available in this version;" \
-            "expected --stop_stage 13 or less, found ${stop_stage}" >&2
+    if [ "${stop_stage}" -ge 15 ]; then
+        echo "error: stage 15 (upload) is not available in this version;" \
+            "expected --stop_stage 14 or less, found ${stop_stage}" >&2
         exit 1
     fi
 }
@@ -248,7 +263,7 @@ for name in $(sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' "${template}/db.sh"); do
     if grep -rqw "${name}" local 2>/dev/null; then corpora+="${name}=${!name} "; fi
 done
 front_end=
-if includes 10 13; then
+if includes 10 15; then
     checked=(--config "${config}")
     if [ -f "${inference_config}" ]; then checked+=(--inference_config "${inference_config}"); fi
     if [ -n "${nbest}" ] && [ "${skip_eval}" = false ] && includes 12 12; then
@@ -291,6 +306,7 @@ f10=$(fingerprint "$(digest <<<"${f5}")" repeated10 front_end)
 f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param init_param_file train_args)
 f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
 f13=$(fingerprint "$(digest <<<"${f12}")")
+f14=$(fingerprint "$(digest <<<"${f13}")" license hf_repo corpus pack_args)
 # Only stages 3 and 12 depend on the test sets: a new one does not train again.
 f3+=$'\n'"test_sets=${test_sets}"
 
@@ -331,6 +347,7 @@ require_stages_before() {
     if [ "$1" -gt 10 ]; then require_stage 10 "${f10}"; fi
     if [ "$1" -gt 11 ]; then require_stage 11 "${f11}"; fi
     if [ "$1" -gt 12 ]; then require_stage 12 "${f12}"; fi
+    if [ "$1" -gt 13 ]; then require_stage 13 "${f13}"; fi
 }
 
 # forget_from NUMBER    a stage is not finished now, nor are those whose files it is about to replace
@@ -342,7 +359,9 @@ forget_from() {
             if [ "${number}" -ge "$1" ]; then rm -f "$(marker_of "${number}")"{,.started}; fi
         done ;;
         11) rm -f "${exp}"/.stages/* ;;
-        12) rm -f "$(marker_of 12)" "$(marker_of 13)" ;;
+        12) rm -f "$(marker_of 12)" "$(marker_of 13)" "$(marker_of 14)" ;;
+        13) rm -f "$(marker_of 13)" "$(marker_of 14)" ;;
+        14) rm -f "${exp}"/.stages/14.* ;; # of other weights, whose archive has the same name
         *) rm -f "$(marker_of "$1")" ;;
     esac
 }
@@ -509,6 +528,16 @@ score() {
         --command "${command_line}" "${extra[@]}"
 }
 
+pack() {
+    local recipe=${PWD##*/}
+    # The synthetic corpus in the place of the recipe's own.
+    if [[ " ${local_data_opts//[[:space:]]/ } " == *" --mini true "* ]]; then recipe=mini_objsoup; fi
+    # shellcheck disable=SC2086
+    py pack --exp_dir "${exp}" --model_file "${inference_model}" --out "${exp}.zip" \
+        --inference_config "${inference_config}" --recipe "${recipe}" --corpus "${corpus}" \
+        --license "${license}" --hf_repo "${hf_repo}" ${pack_args}
+}
+
 # paths_of BEFORE AFTER NAME...    BEFORE/NAME/AFTER of every name, in `paths`
 paths_of() {
     local before=$1 after=$2 name
@@ -555,5 +584,8 @@ if [ "${skip_eval}" = false ]; then
     # Cheap, and asked for by --update_results after the fact.
     if [ "${update_results}" = true ] && includes 13 13; then rm -f "$(marker_of 13)"; fi
     run_stage 13 "${f13}" "score" score "${exp}/RESULTS.md"
+fi
+if [ "${skip_packing}" = false ]; then
+    run_stage 14 "${f14}" "pack" pack "${exp}.zip"
 fi
 log "finished in $((SECONDS - begin)) s; experiment: ${exp}"
