@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_objsoup.gradients.frontier import Frontier, Piece, blocks_by_parameter, by_key
+from espnet_objsoup.gradients.graph import reach
 from espnet_objsoup.gradients.layers import Layer
 from espnet_objsoup.gradients.products import Membership, Products
 from espnet_objsoup.gradients.reference import reference_statistic
@@ -103,6 +104,9 @@ class GradientEngine(ABC):
             of the graph are freed: only the attached scalar can be differentiated any more.
         """
         return self.measure(batch, layers, scale), None
+
+    def forget(self) -> None:  # noqa: B027 (nothing to forget where nothing is recorded)
+        """Let go of a forward pass that is not measured after all."""
 
 
 class ReferenceEngine(GradientEngine):
@@ -219,7 +223,7 @@ class GroupedEngine(GradientEngine):
         recorded = self.recorder.take()
         if not self.reuses:
             return self._measure(recorded, batch, layers, scale), None
-        self._check([call for call in recorded.calls if call.counted], layers, batch.size)
+        self._check(recorded, batch, layers)
         membership = Membership(batch.index, self.n_objectives, batch.device)
         try:
             route = find_route(recorded, batch.losses, step, len(self.layers), self._shared)
@@ -239,8 +243,8 @@ class GroupedEngine(GradientEngine):
         """Measuring passes that leave the graph as it is."""
         membership = Membership(batch.index, self.n_objectives, batch.device)
         losses = {task: batch.losses[task] for task in batch.index if membership.occurs(task)}
+        self._check(recorded, batch, layers)
         calls = [call for call in recorded.calls if call.counted]
-        self._check(calls, layers, batch.size)
         sums = {i: Products(membership) for i in layers}
         frontiers = {
             task: Frontier([loss], [torch.full_like(loss, scale)]) for task, loss in losses.items()
@@ -283,27 +287,22 @@ class GroupedEngine(GradientEngine):
         """
         if not self.sequential:
             return [Piece(list(calls), [])]
-        ordered = sorted(layers, reverse=True)
+        ordered = sorted(set(layers) & set(outputs), reverse=True)  # others were dropped
         ends = [*(outputs.get(i, []) for i in ordered[1:]), []]
         return [
             Piece([call for call in calls if call.layer == i], of_layer)
             for i, of_layer in zip(ordered, ends, strict=True)
         ]
 
-    def _check(self, calls: Sequence[Call], layers: Sequence[int], batch_size: int) -> None:
-        recorded = {call.layer for call in calls}
-        lost = [self.layers[i].name for i in layers if self.plans[i].modules and i not in recorded]
-        if lost:
-            raise MeasureError(
-                f"gradient_engine grouped: expected calls of {', '.join(lost)} in the forward "
-                "pass, found none with a gradient (re-entrant activation checkpointing, or a "
-                "compiled encoder); use gradient_engine: reference"
-            )
-        for call in calls:
-            if call.output.size(0) != batch_size:
+    def _check(self, recorded: Recorded, batch: TaskLosses, layers: Sequence[int]) -> None:
+        self._check_lost(recorded, batch, layers)
+        for call in recorded.calls:
+            if not call.counted:
+                continue
+            if call.output.size(0) != batch.size:
                 raise MeasureError(
                     f"gradient_engine grouped: {self.layers[call.layer].name}: expected a module's "
-                    f"output with one row per utterance ({batch_size}), found "
+                    f"output with one row per utterance ({batch.size}), found "
                     f"{tuple(call.output.shape)}; use gradient_engine: reference"
                 )
             if call.output._version != call.version:
@@ -312,6 +311,32 @@ class GroupedEngine(GradientEngine):
                     f"{type(call.module).__name__} is changed in place afterwards; use "
                     "gradient_engine: reference, or other layers (layers.pattern)"
                 )
+
+    def _check_lost(self, recorded: Recorded, batch: TaskLosses, layers: Sequence[int]) -> None:
+        """Layers without recorded calls must be without gradients.
+
+        They are where a layer is dropped at random; an error there would end one process of many.
+        """
+        called = {call.layer for call in recorded.calls}
+        lost = [i for i in layers if self.plans[i].modules and i not in called]
+        if not lost:
+            return
+        trained = reach(batch.losses.values(), []).leaves
+        names = [
+            self.layers[i].name
+            for i in lost
+            if i in recorded.hidden or any(id(p) in trained for p in self.layers[i].parameters)
+        ]
+        if names:
+            raise MeasureError(
+                f"gradient_engine grouped: expected calls of {', '.join(names)} in the forward "
+                "pass, found none with a gradient (re-entrant activation checkpointing, or a "
+                "compiled encoder); use gradient_engine: reference"
+            )
+
+    def forget(self) -> None:
+        """As GradientEngine."""
+        self.recorder.take()
 
     def _with_others(
         self, statistic: GramianStatistic, batch: TaskLosses, layers: Sequence[int], scale: float

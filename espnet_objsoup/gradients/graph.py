@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Going through autograd's graph by hand: what a tensor depends on, and by which way."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +16,12 @@ class Reach:
     Attributes:
         nodes: of the graph.
         leaves: tensors at its ends, such as parameters, by id.
+        uses: how many edges lead to each leaf, by id.
     """
 
     nodes: set[Any] = field(default_factory=set)
     leaves: dict[int, Tensor] = field(default_factory=dict)
+    uses: Counter[int] = field(default_factory=Counter)
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether the node that made a tensor is among them."""
@@ -38,12 +41,15 @@ def reach(outputs: Iterable[Tensor], stops: Iterable[Tensor]) -> Reach:
     while waiting:
         edge = waiting.pop()
         node = edge[0]
-        if node is None or edge in closed or node in found.nodes:
+        if node is None or edge in closed:
             continue
-        found.nodes.add(node)
         leaf = getattr(node, "variable", None)  # of AccumulateGrad
         if leaf is not None:
             found.leaves[id(leaf)] = leaf
+            found.uses[id(leaf)] += 1
+        if node in found.nodes:
+            continue
+        found.nodes.add(node)
         waiting.extend(node.next_functions)
     return found
 

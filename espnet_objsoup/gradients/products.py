@@ -194,8 +194,9 @@ class Products:
     ) -> None:
         """Add (n,) products of the utterances' gradients for two tasks."""
         k, j = self.batch.index[first][chunk], self.batch.index[second][chunk]
-        both = (k >= 0) & (j >= 0)
-        k, j, products = k[both], j[both], products[both].double()
+        # Not `k[both]`: a GPU would be waited for to learn how many there are.
+        products = torch.where((k >= 0) & (j >= 0), products, 0.0).double()
+        k, j = k.clamp(min=0), j.clamp(min=0)
         self.own.index_put_((k, j), products, accumulate=True)
         if first != second:
             self.own.index_put_((j, k), products, accumulate=True)

@@ -33,13 +33,23 @@ class StepLoss:
     factors: Tensor
 
     def row_weights(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Task -> (B,) derivative of the scalar by each utterance's loss; None: not all of them."""
+        """Task -> (B,) derivative of the scalar by each utterance's loss.
+
+        Args:
+            losses: task -> (B,).
+
+        Returns:
+            Without tasks of which nothing is trained; None if the scalar lacks one of the others.
+        """
+        trained = {task: loss for task, loss in losses.items() if loss.requires_grad}
+        if not trained:
+            return {}
         found = torch.autograd.grad(
-            self.loss, list(losses.values()), retain_graph=True, allow_unused=True
+            self.loss, list(trained.values()), retain_graph=True, allow_unused=True
         )
         if any(weights is None for weights in found):
             return None
-        return dict(zip(losses, found, strict=True))
+        return dict(zip(trained, found, strict=True))
 
 
 def objective_weights(rows: Mapping[str, Tensor], membership: Membership) -> Tensor | None:
@@ -54,7 +64,8 @@ def objective_weights(rows: Mapping[str, Tensor], membership: Membership) -> Ten
         that cannot be divided out again.
     """
     weights = torch.ones(membership.n_objectives, dtype=torch.float64)
-    for task, of_rows in membership.columns.items():
+    for task in rows:
+        of_rows = membership.columns[task]
         column, of_task = torch.tensor(of_rows), rows[task].detach().double().cpu()
         valid = column >= 0
         column, of_task = column[valid], of_task[valid]
@@ -79,12 +90,20 @@ class ReadyGradients:
     gradients: dict[Tensor, Tensor] = field(default_factory=dict)
     ends: list[Tensor] = field(default_factory=list)
     cotangents: list[Tensor] = field(default_factory=list)
+    _storages: set[int] = field(default_factory=set)
 
     def add(self, parameter: Tensor, gradient: Tensor) -> None:
         """Add to a parameter's gradient; any shape with its numbers in its order."""
         gradient = gradient.reshape(parameter.shape).to(parameter.dtype)
         if parameter in self.gradients:
-            gradient = self.gradients[parameter] + gradient
+            known = self.gradients[parameter]
+            self._storages.discard(_storage(known))
+            gradient = known + gradient
+        # Autograd gives one tensor to both terms of a sum. As `.grad` of two parameters it would be
+        # clipped, or divided by the scale of half precision, twice.
+        if _storage(gradient) in self._storages:
+            gradient = gradient.clone()
+        self._storages.add(_storage(gradient))
         self.gradients[parameter] = gradient
 
     def add_end(self, end: Tensor, cotangent: Tensor) -> None:
@@ -121,6 +140,10 @@ class _Ready(torch.autograd.Function):
             *_times(cotangents, factor / ready.scale),
             *_times(gradients, factor),
         )
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _times(values: Sequence[Tensor], factor: Tensor) -> list[Tensor]:

@@ -7,6 +7,7 @@ through one backward pass, not two, a measured matrix is formed once, and each p
 freed as soon as the last task has gone through it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,8 @@ def find_route(
         if call.output.size(0) == batch_size and call.output._version == call.version
     ]
     lowest = min(recorded.outputs, default=n_layers)
-    if sorted(recorded.outputs) != list(range(lowest, n_layers)):
+    called = sorted(recorded.outputs) == list(range(lowest, n_layers))
+    if not called or recorded.entries is None:
         raise SweepError("a layer was not called")
     pieces = []
     begin: Sequence[Tensor] = step.head_inputs
@@ -92,17 +94,14 @@ def find_route(
 def _piece(i: int, calls: Sequence[Call], begin: Sequence[Tensor], ends: list[Tensor]) -> Piece:
     """The piece of a layer, with what surrounds it."""
     inside = reach(begin, ends)
-    own = [
-        call
-        for call in calls
-        if call.layer == i or (call.layer == NO_LAYER and inside.holds(call.output))
-    ]
-    covered = {id(parameter) for call in own for parameter in call.parameters}
-    if set(inside.leaves) - covered:
-        shapes = [tuple(p.shape) for key, p in inside.leaves.items() if key not in covered]
+    own = [call for call in calls if call.layer in (i, NO_LAYER) and inside.holds(call.output)]
+    covered = Counter(id(parameter) for call in own for parameter in call.parameters)
+    missed = [key for key, uses in inside.uses.items() if uses > covered[key]]
+    if missed:
+        shapes = [tuple(inside.leaves[key].shape) for key in missed]
         raise SweepError(
-            f"between layer {i} and what follows, parameters of shapes {shapes} have no rule or "
-            "work on all utterances at once"
+            f"between layer {i} and what follows, parameters of shapes {shapes} have no rule, work "
+            "on all utterances at once or are also used outside of their module's calls"
         )
     return Piece(own, ends)
 
@@ -178,13 +177,14 @@ class Sweep:
     def _through_heads(self) -> dict[str, Frontier]:
         """Gradients of the heads; cotangents where they begin, of tasks that occur."""
         frontiers = {}
-        for task, loss in self.losses.items():
-            if not loss.requires_grad:
-                continue
+        waiting = [task for task, loss in self.losses.items() if loss.requires_grad]
+        while waiting:
+            task = waiting.pop(0)
+            loss = self.losses[task]
             found, frontier = Frontier([loss], [self.rows[task] * self.scale]).go_down(
                 self.route.leaves,
                 self.step.head_inputs,
-                retain_graph=not self.route.separate_heads,
+                retain_graph=bool(waiting) and not self.route.separate_heads,
             )
             for leaf, gradient in zip(self.route.leaves, found, strict=True):
                 if gradient is not None:

@@ -144,12 +144,14 @@ class Recorded:
     Attributes:
         calls: in the order in which they were made.
         outputs: layer -> what it returned, tensor by tensor.
-        entries: what the lowest recorded layer was given.
+        entries: what the lowest recorded layer was given; None: it was not called.
+        hidden: layers that were called without a graph.
     """
 
     calls: list[Call] = field(default_factory=list)
     outputs: dict[int, list[Tensor]] = field(default_factory=dict)
-    entries: list[Tensor] = field(default_factory=list)
+    entries: list[Tensor] | None = None
+    hidden: set[int] = field(default_factory=set)
 
 
 class Recorder:
@@ -234,12 +236,15 @@ class Recorder:
 
     def _note_outputs(self, layer: int) -> Any:
         def record(module: nn.Module, inputs: tuple, output: Any) -> None:
+            if not torch.is_grad_enabled():
+                self._recorded.hidden.add(layer)
             self._recorded.outputs.setdefault(layer, []).extend(_with_gradient(output))
 
         return record
 
     def _note_entries(self, module: nn.Module, inputs: tuple) -> None:
-        self._recorded.entries.extend(_with_gradient(inputs))
+        known = self._recorded.entries or []
+        self._recorded.entries = [*known, *_with_gradient(inputs)]
 
     def _stand_in(
         self, layer: int, attribute: str, shape: tuple[int, ...], counted: bool

@@ -38,7 +38,8 @@ class EpochContext:
         iteration: number of the current micro-batch, from 1.
         all_steps_are_invalid: no step has updated the model yet.
         step_taken: whether the last optimiser step updated the model.
-        output, utterances: of the current micro-batch, for hooks that come after `objective`.
+        output: of the current micro-batch, for `backward`.
+        utterances: of the current micro-batch, for hooks that come after `objective`.
     """
 
     model: nn.Module
@@ -178,6 +179,7 @@ class AbsTrainer(Trainer):
         context.progress.add(stats, len(batch["utt_id"]))
         with context.reporter.measure_time("backward_time"):
             cls.backward(context, loss)
+        context.output = {}  # with what is left of the graph
         if context.ends_step:
             cls.step(context)
 

@@ -188,6 +188,7 @@ class ObjSoupTrainer(AbsTrainer):
         """Measure gradients of objectives where the step asks for it, then accumulate."""
         run = context.options.run
         if run.faults.current:
+            run.forgo()
             return  # on every process alike: the sums are those of all
         wrong, loss = run.measure(
             context.output,

@@ -218,6 +218,12 @@ class SoupRun:
             self._pending = statistic if self._pending is None else self._pending + statistic
         return [self.objectives[k] for k in wrong], loss
 
+    def forgo(self) -> None:
+        """Let go of the graph of a micro-batch that is not measured after all."""
+        self.engine.forget()
+        if self.scale is not None:
+            self.scale.take_inputs()
+
     def _factors(self) -> Tensor:
         """(K,) on gradients where heads begin, while weights act."""
         if self.conf.is_static:

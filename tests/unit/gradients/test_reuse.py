@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The step's gradients, taken from the measuring passes, against an ordinary backward pass."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -132,7 +134,89 @@ def test_two_encoder_passes(kind: str, chosen: list[int]) -> None:
 
 def test_one_decoder_for_both_tasks() -> None:
     model = make_ssl_model("cpc", shared_decoder=True).double().train()
-    Step(model).check(double_batch(ROWS, SECONDS), [1])
+    step = Step(model)
+    step.check(double_batch(ROWS, SECONDS), [1])
+    output, loss = step.forward(double_batch(ROWS, SECONDS), [1])
+    step.measure(output, loss, [1])
+    with pytest.raises(RuntimeError, match="second time"):
+        output["utterance_losses"]["st"].sum().backward()
+
+
+@pytest.mark.parametrize("frozen", ["encoders.0", "encoders.1", "after_norm", "embed"])
+def test_frozen_parts(frozen: str) -> None:
+    model = with_encoder("default").train()
+    model.encoder.get_submodule(frozen).requires_grad_(False)
+    step = Step(model)
+    step.check(double_batch(ROWS, SECONDS), list(range(len(step.layers))))
+
+
+def test_a_layer_whose_work_is_left_out() -> None:
+    """Stochastic depth: the layer is called, and gives back what it was given."""
+    model = with_encoder("branchformer").train()
+    model.encoder.encoders[1].stochastic_depth_rate = 1.0 - 1e-9
+    step = Step(model)
+    _, numerators = step.ordinary(double_batch(ROWS, SECONDS), [0, 1])
+    assert float(numerators[1].abs().max()) == 0.0
+    assert float(numerators[0].abs().max()) > 0.0
+    step.check(double_batch(ROWS, SECONDS), [0, 1])
+
+
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_a_layer_that_is_dropped(dropped: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Its gradients are zero, on this process alone: no reason to end them all."""
+    model = with_encoder("default").train()
+    step = Step(model)
+    model.encoder.encoders = nn.ModuleList([model.encoder.encoders[1 - dropped]])
+    batch = double_batch(ROWS, SECONDS)
+    expected, numerators = step.ordinary(batch, [0, 1])
+    with caplog.at_level(logging.INFO):
+        found, measured, ready = step.reusing(batch, [0, 1])
+    assert ready is None
+    assert "a layer was not called" in caplog.text
+    compare(found, expected)
+    assert float(measured[dropped].abs().max()) == 0.0
+    torch.testing.assert_close(measured, numerators, rtol=1e-9, atol=1e-15)
+
+
+def test_a_task_without_graph() -> None:
+    step = Step(with_encoder("default").train())
+    output, _ = step.forward(double_batch(ROWS, SECONDS), [1])
+    losses = dict(output["utterance_losses"])
+    losses["st"] = losses["st"].detach()
+    loss = losses["asr"].sum()
+    found = StepLoss(loss, [], step.scale.factors).row_weights(losses)
+    assert set(found) == {"asr"}
+    assert found["asr"].tolist() == [1.0] * len(found["asr"])
+
+
+def test_parameters_never_share_a_gradient() -> None:
+    """Clipping in place would act on both at once."""
+    first, second = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(6))
+    ready, gradient = ReadyGradients(), torch.arange(6.0)
+    ready.add(first, gradient)
+    ready.add(second, gradient)
+    loss = ready.attach(torch.zeros((), requires_grad=True))
+    loss.backward()
+    first.grad.mul_(2.0)
+    torch.testing.assert_close(second.grad, torch.arange(6.0))
+    torch.testing.assert_close(first.grad, 2 * torch.arange(6.0).view(2, 3))
+
+
+def test_what_is_not_measured_after_all_is_let_go() -> None:
+    """A step skipped for a NaN holds no activations until the next one that measures."""
+    step = Step(with_encoder("default").train())
+    kept: list[weakref.ref] = []
+    step.layers[1].module.norm_final.register_forward_hook(
+        lambda m, inputs, output: kept.append(
+            weakref.ref(step.engine.recorder._recorded.calls[-1].x)
+        )
+    )
+    step.forward(double_batch(ROWS, SECONDS), [0, 1])
+    gc.collect()
+    assert kept[0]() is not None
+    step.engine.forget()
+    gc.collect()
+    assert kept[0]() is None
 
 
 @pytest.mark.parametrize("absent", ["st", "asr", "ssl", "labels", "all"])
@@ -162,6 +246,13 @@ def test_scale_of_half_precision(scale: float) -> None:
     )
 
 
+def test_plain_sum_of_losses() -> None:
+    """Recipe static that only monitors: no factors where heads begin."""
+    step = Step(with_encoder("default").train())
+    step.scale.factors = torch.ones_like(step.scale.factors)
+    step.check(double_batch(ROWS, SECONDS), [1])
+
+
 def test_incoming_factor() -> None:
     """A scaler multiplies the loss after measuring."""
     step = Step(with_encoder("default").train())
@@ -173,16 +264,18 @@ def test_incoming_factor() -> None:
     compare({name: g / 8.0 for name, g in found.items()}, expected)
 
 
-def test_bfloat16() -> None:
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 1.0), (torch.float16, 2.0**8)])
+def test_half_precision(dtype: torch.dtype, scale: float) -> None:
     model = with_encoder("default").float().eval()
     batch = double_batch(ROWS, SECONDS)
     batch["speech"] = batch["speech"].float()
     step = Step(model)
     expected, _ = step.ordinary(batch, [0, 1])
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype):
         output, loss = step.forward(batch, [0, 1])
-    _, ready = step.measure(output, loss, [0, 1])
-    found = step.backward(ready.attach(loss))
+    _, ready = step.measure(output, loss, [0, 1], scale)
+    found = step.backward(scale * ready.attach(loss))
+    found = {name: gradient / scale for name, gradient in found.items()}
     largest = max(float(value.norm()) for value in expected.values())
     for name, value in expected.items():
         assert found[name].dtype == torch.float32
@@ -231,12 +324,24 @@ def gate(model: ESPnetObjSoupModel) -> None:
     model.encoder.after_norm = nn.Sequential(model.encoder.after_norm, Gate().double())
 
 
+def use_twice(model: ESPnetObjSoupModel) -> None:
+    """A weight that is also used outside of its module's call."""
+    block = model.encoder.encoders[1]
+    merge = next(
+        m for m in block.modules() if isinstance(m, nn.Linear) and m.in_features == m.out_features
+    )
+    block.register_forward_hook(
+        lambda m, i, out: ((nn.functional.linear(out[0][0], merge.weight), out[0][1]), out[1])
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (bypass, "a head uses more of the shared part"),
-        (skip, "have no rule or work on all utterances at once"),
-        (gate, "have no rule or work on all utterances at once"),
+        (skip, "have no rule, work on all utterances at once"),
+        (gate, "have no rule, work on all utterances at once"),
+        (use_twice, "also used outside of their module's calls"),
     ],
 )
 def test_what_cannot_be_reused_is_done_as_ever(
