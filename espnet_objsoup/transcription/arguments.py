@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import positive_int
+from espnet_objsoup.inference.segmentation import SegmentOptions
 from espnet_objsoup.transcription.formats import FORMATS, Format, make_format
 from espnet_objsoup.transcription.inputs import STDIN, UsageError
 from espnet_objsoup.transcription.subtitles import Layout
@@ -96,6 +97,11 @@ def add_model(group: Arguments) -> None:
     group.add_argument(
         "--dtype", choices=DTYPES, default="float32",
         help=f"of the encoder: {', '.join(DTYPES)} (default float32)", metavar="DTYPE",
+    )  # fmt: skip
+    group.add_argument(
+        "--max_segment_s", type=float, default=SegmentOptions.max_segment_s, metavar="S",
+        help="longer audio is cut, in pauses if there are any; less helps a model that was trained "
+        "on short utterances (default %(default)g)",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 """What `objsoup transcribe` and `objsoup translate` do."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,7 @@ def main(parser: argparse.ArgumentParser, task: str, argv: Sequence[str] | None)
     """
     # `a.wav --lang fr b.wav`, too
     args = parser.parse_intermixed_args(argv)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         return _main(args, task, check(args))
     except UsageError as err:

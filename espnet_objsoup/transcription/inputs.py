@@ -2,13 +2,13 @@
 """Audio files that a command line names: files, folders, a list, standard input."""
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 STDIN = "-"
 STDIN_NAME = "stdin"
@@ -176,12 +176,8 @@ def stdin_audio(names: Sequence[str]) -> Iterator[Path | None]:
             "expected audio on standard input for `-`, found a terminal; pipe a file into it"
         )
     # A decoder has to seek: the header of a WAV file may say too little.
-    with tempfile.NamedTemporaryFile(prefix="objsoup_", suffix=".audio") as file:
-        _copy(sys.stdin.buffer, file)
-        yield Path(file.name)
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    while block := source.read(1 << 20):
-        target.write(block)
-    target.flush()
+    with tempfile.TemporaryDirectory(prefix="objsoup_") as directory:
+        path = Path(directory) / STDIN_NAME
+        with open(path, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path

@@ -4,8 +4,11 @@
 Loading imports torch and espnet2, which takes many seconds; a mistake is told before that.
 """
 
+import io
+import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,7 @@ from espnet_objsoup.decoding.options import (
     read_train_config,
 )
 from espnet_objsoup.inference.request import choose_targets
+from espnet_objsoup.inference.segmentation import SegmentOptions
 from espnet_objsoup.tasks.model_options import ModelOptions
 from espnet_objsoup.zoo.pretrained import PretrainedModel, find_model
 
@@ -35,6 +39,7 @@ class ModelChoice:
         objectives: what it was trained on, such as `asr/fr` and `st/fr-en`.
         has_ctc: its recogniser has CTC, which knows when words were said.
         options: of the search.
+        segments: how long audio is cut.
         device, dtype: see `Speech2Text`.
     """
 
@@ -42,6 +47,7 @@ class ModelChoice:
     objectives: tuple[str, ...]
     has_ctc: bool
     options: SearchOptions
+    segments: SegmentOptions
     device: str
     dtype: str
 
@@ -51,7 +57,8 @@ class ModelChoice:
         Raises:
             InferenceError: if they are damaged, or the device is not there.
         """
-        from espnet_objsoup.inference import Speech2Text
+        with _without_notes():
+            from espnet_objsoup.inference.speech2text import Speech2Text
 
         return Speech2Text(
             self.files.train_config,
@@ -59,6 +66,7 @@ class ModelChoice:
             device=self.device,
             dtype=self.dtype,
             options=self.options,
+            segments=self.segments,
         )
 
     def check(
@@ -98,6 +106,19 @@ def all_languages(objectives: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(lang for pair in pairs if pair for lang in pair.split("-")))
 
 
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Drop what ESPnet prints when it is imported where an optional package is not installed."""
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            if not line.startswith("Failed to import Flash Attention"):
+                print(line, file=sys.stderr)
+
+
 def choose_model(args: Namespace) -> ModelChoice:
     """Model of the options `--model`, `--config`, `--device` and `--dtype`.
 
@@ -105,6 +126,7 @@ def choose_model(args: Namespace) -> ModelChoice:
         ModelError: if there is no such model.
         InferenceError: if a configuration is wrong.
     """
+    segments = SegmentOptions(max_segment_s=args.max_segment_s)
     options = None if args.config is None else _search_options(args.config)
     files = find_model(args.model)
     if options is None:
@@ -113,8 +135,9 @@ def choose_model(args: Namespace) -> ModelChoice:
     conf = read_train_config(files.train_config)
     heads = ModelOptions.from_dict(conf.get("model_conf") or {})
     return ModelChoice(
-        files, tuple(conf["objectives"]), heads.asr_ctc_weight > 0, options, args.device, args.dtype
-    )
+        files, tuple(conf["objectives"]), heads.asr_ctc_weight > 0,
+        options, segments, args.device, args.dtype,
+    )  # fmt: skip
 
 
 def _search_options(path: Path) -> SearchOptions:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from espnet_objsoup.inference.results import FileResult
 from espnet_objsoup.transcription.inputs import AudioInput
@@ -95,7 +96,7 @@ def run(
         InferenceError: for what the model cannot do with any file.
     """
     outcome = Outcome(len(files))
-    with output as write, _progress_bar(files) as bar:
+    with output as write, _progress_bar(files) as bar, logging_redirect_tqdm():
         try:
             _run(recogniser, request, files, write, outcome, bar)
         except KeyboardInterrupt:

@@ -43,7 +43,6 @@ class FakeSpeech2Text:
                 )
 
     def _result(self, path: Path, rank: int) -> Result:
-        stem = "stdin" if path.suffix == ".audio" else path.stem
-        text = f"hello from {stem}" + "!" * rank
+        text = f"hello from {path.stem}" + "!" * rank
         words = [(word, i + 0.0, i + 0.5) for i, word in enumerate(text.split())]
         return make_result(text, words=words if self.asked["word_times"] else None, audio_s=4.0)

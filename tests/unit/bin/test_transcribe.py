@@ -219,6 +219,7 @@ def test_usage_errors(here: Path, capsys: Captured, words: list[str], message: s
         ),
         (["a.wav", "--config", "beam.yaml"], "beam.yaml: decoding options: unknown key beams"),
         (["a.wav", "--config", "none.yaml"], "none.yaml"),
+        (["a.wav", "--max_segment_s", "0"], "max_segment_s: expected at least 1 s"),
         (["a.wav", "--output", "none/a.txt"], "found no none; make it first"),
         (
             ["a.wav", "--model", "no_ctc", "--format", "jsonl", "--word_times"],
@@ -246,7 +247,18 @@ def test_options_of_the_search(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (here / "beam.yaml").write_text("beam_size: 3\nctc_greedy: true\n")
     seen = []
     monkeypatch.setattr(ModelChoice, "load", lambda self: seen.append(self) or FakeSpeech2Text())
-    run("a.wav", "--config", "beam.yaml", "--dtype", "float64", "--device", "cuda:1")
+    run(
+        "a.wav",
+        "--config",
+        "beam.yaml",
+        "--dtype",
+        "float64",
+        "--device",
+        "cuda:1",
+        "--max_segment_s",
+        "9.5",
+    )
+    assert seen[0].segments.max_segment_s == 9.5
     assert seen[0].options.beam_size == 3
     assert (seen[0].dtype, seen[0].device) == ("float64", "cuda:1")
 
