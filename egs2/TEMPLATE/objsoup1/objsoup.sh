@@ -4,6 +4,8 @@
 # shellcheck disable=SC2154,SC2034  # `opt` sets the variables of options; it reads help_message
 set -euo pipefail
 
+# Options with several words are divided at spaces; `*` and the like in them are no patterns.
+set -f
 template=$(cd "$(dirname "$0")" && pwd)
 . "${template}/parse_options.sh"
 
@@ -148,7 +150,9 @@ check_publication() {
 
 check_launcher() {
     if [ -n "${host}" ]; then
-        [[ ${host} =~ ^[^,:[:space:]]+(:[0-9]+)*(,[^,:[:space:]]+(:[0-9]+)*)*$ ]] ||
+        # ssh would take a name that begins with - for one of its options.
+        [[ ${host} =~ ^[^,:[:space:]]+(:[0-9]+)*(,[^,:[:space:]]+(:[0-9]+)*)*$ &&
+            ,${host} != *,-* ]] ||
             usage_error --host "machines and GPUs, such as node1:0:1,node2:0:1" "${host}"
         [ "${num_nodes}" -eq 1 ] || usage_error --num_nodes "nothing beside --host" "${num_nodes}"
         command -v ssh >/dev/null || usage_error --host "the command ssh" "none"
@@ -350,6 +354,12 @@ require_stages_before() {
     if [ "$1" -gt 13 ]; then require_stage 13 "${f13}"; fi
 }
 
+remove_notes() { # GLOB: of the experiment's stages
+    if [ -d "${exp}/.stages" ]; then
+        find "${exp}/.stages" -maxdepth 1 ! -type d ! -name '.*' -name "$1" -delete
+    fi
+}
+
 # forget_from NUMBER    a stage is not finished now, nor are those whose files it is about to replace
 # or contradict. What lies elsewhere and was made from its output shows by its fingerprint.
 forget_from() {
@@ -358,10 +368,10 @@ forget_from() {
         [1-4]) for number in 1 2 3 4; do
             if [ "${number}" -ge "$1" ]; then rm -f "$(marker_of "${number}")"{,.started}; fi
         done ;;
-        11) rm -f "${exp}"/.stages/* ;;
+        11) remove_notes "*" ;;
         12) rm -f "$(marker_of 12)" "$(marker_of 13)" "$(marker_of 14)" ;;
         13) rm -f "$(marker_of 13)" "$(marker_of 14)" ;;
-        14) rm -f "${exp}"/.stages/14.* ;; # of other weights, whose archive has the same name
+        14) remove_notes "14.*" ;; # of other weights, whose archive has the same name
         *) rm -f "$(marker_of "$1")" ;;
     esac
 }
@@ -390,7 +400,7 @@ prepare_data() {
     for name in ${test_sets}; do
         if [ ! -d "${datadir}/${name}" ]; then
             echo "error: --test_sets: expected names of directories in ${datadir}, found '${name}';" \
-                "there are: $(cd "${datadir}" && echo */)" >&2
+                "there are: $(cd "${datadir}" && set +f && echo */)" >&2
             return 1
         fi
         directories+=("${datadir}/${name}")
@@ -468,6 +478,17 @@ leave_environment() {
     done >"$1"
 }
 
+# check_plain WORD...    ESPnet's launcher puts the words of training and the directory into a script
+# for the other machines' shell as they are, where `;`, `$(...)` or a space would mean something.
+check_plain() {
+    local word
+    for word in "$@"; do
+        [[ ${word} =~ ^[A-Za-z0-9_./:,=+@%^-]*$ ]] ||
+            usage_error --host "words and paths of letters, digits and _ . / : , = + @ % ^ -" \
+                "${word}" "put such options into the YAML, rename such paths"
+    done
+}
+
 train() {
     leave_run_script 11 "${exp}"
     local command=(
@@ -480,6 +501,7 @@ train() {
     log "training log: ${exp}/train.log"
     local machines=(--num_nodes "${num_nodes}")
     if [ -n "${host}" ]; then
+        check_plain "${PWD}" "${exp}" "${command[@]}"
         leave_environment "${exp}/.environment.sh"
         machines=(--host "${host}" --envfile "${exp}/.environment.sh")
     fi
@@ -490,7 +512,9 @@ train() {
             "${command[@]:1}" --ngpu 1 --multiprocessing_distributed false 2>&1 |
             tee "${exp}/train.log"
     elif [ -n "${train_cmd}${host}" ] || [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
-        "${python}" -m espnet2.bin.launch --cmd "${train_cmd:-${template}/run_job.sh}" \
+        # The launcher divides --cmd as a shell would.
+        "${python}" -m espnet2.bin.launch \
+            --cmd "${train_cmd:-$(printf '%q' "${template}/run_job.sh")}" \
             --log "${exp}/train.log" --ngpu "${ngpu}" "${machines[@]}" \
             --init_file_prefix "${exp}/.dist_init_" --multiprocessing_distributed true -- \
             "${command[@]}"

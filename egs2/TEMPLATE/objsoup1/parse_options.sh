@@ -63,7 +63,9 @@ _check_value() { # NAME KIND
         count) [[ ${value} =~ ^0*[1-9][0-9]*$ ]] || expected="a whole number of at least 1" ;;
         number) [[ ${value} =~ ^[0-9]+$ ]] || expected="a whole number of at least 0" ;;
         duration) [[ ${value} =~ ^([0-9]+\.?[0-9]*|\.[0-9]+)$ ]] || expected="a number of seconds" ;;
-        *) [[ "|$2|" == *"|${value}|"* && -n "${value}" ]] || expected="one of ${2//|/, }" ;;
+        # Two choices with the | between them stand in the list, too, and are none.
+        *) [[ "|$2|" == *"|${value}|"* && ${value} != *"|"* && -n ${value} ]] ||
+            expected="one of ${2//|/, }" ;;
     esac
     [ -z "${expected}" ] || usage_error "--$1" "${expected}" "${value}"
 }
