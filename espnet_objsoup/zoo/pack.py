@@ -137,7 +137,8 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
     if isinstance(kept.get("token_list"), str):
         found = find(kept["token_list"])
         if found is not None:
-            kept["token_list"] = found.read_text(encoding="utf-8").splitlines()
+            lines = found.read_text(encoding="utf-8").split("\n")
+            kept["token_list"] = lines if lines[-1] else lines[:-1]
     # All needed files are there: the message names what is missing and its remedy.
     resolve(kept, find, Path("config.yaml"), self_contained=True)
     packed = map_paths(kept, take)

@@ -111,8 +111,8 @@ def in_experiment(experiment: Path, conf: Mapping[str, Any]) -> Find:
 def in_package(directory: Path) -> Find:
     """Finds files of a packed model, in its directory and nowhere else.
 
-    ESPnet's own unpacking makes paths absolute; if the directory was moved since, their ends are
-    still true.
+    ESPnet's own unpacking puts the directory's name before paths; if it was moved since, or the
+    name was relative, their ends are still true.
     """
     directory = directory.absolute()
 
@@ -120,18 +120,17 @@ def in_package(directory: Path) -> Find:
         path = Path(value)
         if ".." in path.parts:
             return None
-        if path.is_absolute():
-            inside = path.is_relative_to(directory) and path.is_file()
-            return path if inside else _by_tail(path, [directory])
-        found = directory / path
-        return found if found != directory and found.exists() else None
+        found = directory / path  # `path` itself if it is absolute
+        if found.is_relative_to(directory) and found != directory and found.exists():
+            return found
+        return _by_tail(path, [directory])
 
     return find
 
 
 def _by_tail(path: Path, roots: Sequence[Path]) -> Path | None:
     """File of the longest end of a path, of at least two parts, that exists below a root."""
-    parts = path.parts[1:]
+    parts = path.relative_to(path.anchor).parts
     for first in range(len(parts) - 1):
         for root in roots:
             found = root.joinpath(*parts[first:])

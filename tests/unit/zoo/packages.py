@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
         ["dump/raw/train/text", "text", "text"],
     ],
     "objectives": OBJECTIVES,
-    "token_list": ["<blank>", "<unk>", "<en>", "<fr>", "a/b", "README.md", "<sos/eos>"],
+    "token_list": ["<blank>", "<unk>", "<en>", "<fr>", "a/b", "exp", "<sos/eos>"],
     "token_type": "bpe",
     "bpemodel": "data/token_list/bpe_unigram4/bpe.model",
     "frontend": "default",
