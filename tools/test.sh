@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests: sets up tools/venv, then lint, shellcheck and pytest. Arguments go to pytest.
+# All tests: sets up tools/venv, then lint, bandit, shellcheck and pytest. Arguments go to pytest.
 #   tools/test.sh                      everything
 #   tools/test.sh tests/unit/data      a part
 set -euo pipefail
@@ -9,5 +9,6 @@ tools/install.sh
 . tools/venv/bin/activate
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" PYTHONUTF8=1
 ruff check .
+bandit --quiet --configfile pyproject.toml --recursive espnet_objsoup tools
 git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --severity=warning
 exec python -m pytest "$@"

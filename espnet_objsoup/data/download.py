@@ -311,7 +311,7 @@ def _check_connection(archives: Sequence[Archive], directory: Path) -> None:
 
     url = archives[0].url
     try:
-        answer = requests.head(url, allow_redirects=True, timeout=_TIMEOUT_S[0])
+        answer = requests.head(url, allow_redirects=True, timeout=_TIMEOUT_S)
         if answer.status_code in (404, 410):
             raise DownloadError(_refusal(answer, url))
     except requests.RequestException as err:
