@@ -189,5 +189,5 @@ def _training_data(
     samples = data.columns.get("utt2num_samples")
     hours = None
     if samples and rate:
-        hours = round(sum(map(int, samples.values())) / rate / 3600, 2)
+        hours = float(f"{sum(map(int, samples.values())) / rate / 3600:.3g}")
     return {"utterances": labels, "hours": hours}
