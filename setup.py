@@ -40,6 +40,9 @@ INSTALL_REQUIRES = [
     "dask>=2024.1",
     "distributed>=2024.1",
     "requests>=2.32",
+    # Upload and download of models; 2 is the first whose errors are those of httpx2.
+    "huggingface_hub>=2.4",
+    "httpx2>=2",
     # ESPnet's default use_tensorboard: true needs it.
     "tensorboard>=2.17",
     "matplotlib>=3.8",
@@ -57,6 +60,8 @@ EXTRAS_REQUIRE = {
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
     "weightings": ["torchjd[full]>=0.18"],
     "test": [
+        # huggingface_hub's default protocol for large files, where there are wheels of it.
+        "hf-xet>=1.6",
         "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
         "dask-jobqueue>=0.9",

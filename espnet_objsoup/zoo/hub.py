@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Get a model from the Hugging Face hub: `user/name`, or `user/name@revision`.
+
+Only files of the kinds that models of this package have are fetched, and of those that programs
+unpickle only the weights, which are looked into before anything loads them.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import filter_repo_objects
+from humanfriendly import format_size
+
+from espnet_objsoup.zoo.archive import VARIABLE, Limits
+from espnet_objsoup.zoo.errors import ModelError
+from espnet_objsoup.zoo.hub_client import (
+    TRIES,
+    HubError,
+    NoConnectionError,
+    explained,
+    make_api,
+    split_tag,
+    tried,
+)
+from espnet_objsoup.zoo.meta import FILE_NAME, MODEL_FILE, Meta, check_relative
+from espnet_objsoup.zoo.pickles import check_weights
+from espnet_objsoup.zoo.versions import check_versions
+
+# Configurations, BPE models, statistics (arrays only), texts and pictures.
+KINDS = (
+    ".yaml", ".yml", ".model", ".npz", ".txt", ".md", ".json", ".csv", ".png", ".svg", ".jpg",
+    ".jpeg",
+)  # fmt: skip
+_TIMEOUT_S = 10.0
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def download(
+    tag: str, cache_dir: Path | None = None, endpoint: str | None = None, wait_s: float = 1.0
+) -> Path:
+    """Directory of a model's files, fetched if they are not there or have changed.
+
+    Without a connection a copy that was fetched before is used, with a warning. A commit that is
+    complete in the cache is used without asking the hub.
+
+    Args:
+        tag: `user/name`, or `user/name@revision` with a branch, tag or commit.
+        cache_dir: where copies are kept, in huggingface_hub's layout; None: its own cache
+            (`$HF_HUB_CACHE`, else `~/.cache/huggingface/hub`).
+        endpoint: address of the hub; None: `HF_ENDPOINT`, else the public one.
+        wait_s: before a lost or refused request is tried again; it doubles each time.
+
+    Raises:
+        ModelError: if there is no such model or no connection, or it is not a model of this
+            package that this version can read.
+    """
+    repository, revision = split_tag(tag)
+    found = _cached(repository, revision, cache_dir)
+    if found is None or not _COMMIT.fullmatch(revision or ""):
+        api = make_api(endpoint=endpoint)
+        # With a copy at hand a hub that does not answer need not be waited for.
+        tries = 1 if found else TRIES
+        try:
+            with explained(repository, api):
+                files = _files_of(api, repository, revision, tries, wait_s)
+                found = tried(
+                    lambda: _fetch(api, repository, revision, files, cache_dir), wait_s, tries
+                )
+        except NoConnectionError as err:
+            if found is None:
+                raise
+            logging.warning(
+                "%s: %s. Using the copy in the cache, commit %s; there may be a newer one",
+                *(tag, str(err).rstrip("."), found.name[:12]),
+            )
+    meta = Meta.read(found / FILE_NAME)
+    check_versions(meta, tag)
+    check_weights(found / meta.files[MODEL_FILE])
+    return found
+
+
+def _cached(repository: str, revision: str | None, cache_dir: Path | None) -> Path | None:
+    """The complete copy of a revision in the cache, as of when it was last asked for."""
+
+    def snapshot(patterns: Sequence[str]) -> Path:
+        found = snapshot_download(
+            repository,
+            revision=revision,
+            cache_dir=cache_dir,
+            allow_patterns=list(patterns),
+            local_files_only=True,
+        )
+        return Path(found)
+
+    try:
+        meta = Meta.read(snapshot([FILE_NAME]) / FILE_NAME)
+        found = snapshot(_patterns(meta))
+    except (LocalEntryNotFoundError, ModelError):
+        return None
+    return found if not _missing(found, meta) else None
+
+
+def _files_of(
+    api: HfApi, repository: str, revision: str | None, tries: int, wait_s: float
+) -> dict[str, RepoFile]:
+    """A repository's files by their paths."""
+    info = tried(
+        lambda: api.model_info(repository, revision=revision, timeout=_TIMEOUT_S), wait_s, tries
+    )
+    tree = api.list_repo_tree(repository, recursive=True, revision=info.sha)
+    files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    if FILE_NAME not in files:
+        names = ", ".join(sorted(files)[:5]) + (", ..." if len(files) > 5 else "")
+        raise HubError(
+            f"{repository}: expected a packed model with {FILE_NAME}, found {names or 'no files'}; "
+            "it is not a model of espnet_objsoup"
+        )
+    return files
+
+
+def _fetch(
+    api: HfApi,
+    repository: str,
+    revision: str | None,
+    files: Mapping[str, RepoFile],
+    cache_dir: Path | None,
+) -> Path:
+    meta_file = api.hf_hub_download(
+        repository, FILE_NAME, revision=revision, cache_dir=cache_dir, etag_timeout=_TIMEOUT_S
+    )
+    meta = Meta.read(Path(meta_file))
+    check_versions(meta, repository)
+    patterns = _patterns(meta)
+    wanted = list(filter_repo_objects(files, allow_patterns=patterns))
+    _check_size(repository, sum(files[name].size for name in wanted))
+    for name in wanted:
+        check_relative(name, repository)
+    others = sorted(files.keys() - {*wanted, ".gitattributes"})
+    if others:
+        logging.info("%s: not fetched, of other kinds: %s", repository, ", ".join(others))
+    found = api.snapshot_download(
+        repository,
+        revision=revision,
+        cache_dir=cache_dir,
+        allow_patterns=patterns,
+        etag_timeout=_TIMEOUT_S,
+    )
+    if missing := _missing(Path(found), meta):
+        raise HubError(
+            f"{repository}: {FILE_NAME}: expected {missing} in the repository, of the kinds "
+            f"{' '.join(KINDS)} unless it is the weights, found none"
+        )
+    return Path(found)
+
+
+def _patterns(meta: Meta) -> list[str]:
+    """For `fnmatch`, whose * has no regard for directories."""
+    weights = re.sub(r"([*?[])", r"[\1]", meta.files[MODEL_FILE])
+    return ["LICENSE", *(f"*{kind}" for kind in KINDS), weights]
+
+
+def _missing(directory: Path, meta: Meta) -> str | None:
+    names = (*meta.files.values(), *meta.yaml_files.values())
+    return next((name for name in names if not (directory / name).is_file()), None)
+
+
+def _check_size(repository: str, size_bytes: int) -> None:
+    limits = Limits.of_environment()
+    if size_bytes / 1e9 > limits.gb:
+        raise HubError(
+            f"{repository}: expected at most {limits.gb:g} GB, found {format_size(size_bytes)}; if "
+            f"you trust it, raise the limit: {VARIABLE}=gb={size_bytes / 1e9 * 1.1 + 1:.0f}"
+        )
