@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from espnet_objsoup.bin.cli import main_guard, make_parser, run_command, string_list
 from espnet_objsoup.bin.data_options import true_or_false
@@ -38,7 +39,10 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--langs", type=string_list, default=[], help="languages of Common Voice")
     parser.add_argument(
-        "--mirror", help="address that has the archives, instead of the publisher's"
+        "--mirror",
+        type=_address,
+        help="address that has the archives, instead of the publisher's; name and password belong "
+        "into ~/.netrc",
     )
     parser.add_argument(
         "--keep_archives", type=true_or_false, default=False, metavar="true|false",
@@ -49,6 +53,24 @@ def get_parser() -> argparse.ArgumentParser:
         help="download nothing",
     )  # fmt: skip
     return parser
+
+
+def _address(value: str) -> str:
+    """An address that may be printed; the value is not repeated, as it may hold a password."""
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        secret = parts.username is not None or parts.password is not None
+    except ValueError:
+        valid = secret = False
+    if secret:
+        raise argparse.ArgumentTypeError(
+            "expected an address without name and password, which would be in logs, found one; put "
+            "them into ~/.netrc"
+        )
+    if not valid:
+        raise argparse.ArgumentTypeError("expected http://... or https://..., found something else")
+    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

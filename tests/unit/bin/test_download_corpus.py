@@ -93,3 +93,15 @@ def test_unknown_parts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) 
     command = ["librispeech", "--dir", str(tmp_path), "--parts", "train"]
     assert download_corpus.main(command) == 1
     assert "train-other-500; found train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mirror", ["https://me:hidden@host/x", "http://hidden@host", "/hidden"])
+def test_password_in_an_address_is_refused_and_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture, mirror: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        download_corpus.main(["librispeech", "--dir", str(tmp_path), "--mirror", mirror])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert "--mirror: expected" in shown.err
+    assert "hidden" not in shown.out + shown.err
