@@ -15,7 +15,7 @@ Stages
    4 drop utterances that are too short, too long or without label    5 token list
    6-9 reserved (ESPnet's language model and n-gram stages)
   10 collect statistics     11 train                  12 decode          13 score
-  14 pack                   15 upload: not available in this version
+  14 pack                   15 show what would go to the Hugging Face hub, or send it
 
 A finished stage is not repeated unless one of its options, or a stage before it, has changed.
 docs/stages.md says more.
@@ -27,7 +27,7 @@ opt skip_data_prep false "skip stages 1 to 5" bool
 opt skip_train false "skip stages 10 and 11" bool
 opt skip_eval false "skip stages 12 and 13" bool
 opt skip_packing false "skip stage 14" bool
-opt skip_upload true "skip stage 15" bool
+opt skip_upload false "skip stage 15" bool
 opt force false "repeat finished stages" bool
 opt ngpu 0 "GPUs for training, on each node" number
 opt num_nodes 1 "machines for training" count
@@ -75,6 +75,9 @@ opt update_results false "replace the recipe's tracked RESULTS.md" bool
 # Publication
 opt license "" "of the model, as the hub names it, such as cc-by-4.0; empty: none is stated"
 opt hf_repo "" "where the model will be on the hub, as user/name; empty: not known"
+opt hf_upload false "send it in stage 15; without this it only shows what would go" bool
+opt hf_private false "a new repository on the hub can be read by its owner only" bool
+opt hf_replace false "put the model in the place of another one that the repository holds" bool
 opt corpus "" "names of the corpora for the model card; empty: it names the recipe"
 opt pack_args "" "more options of packing, such as '--datasets facebook/covost2'"
 command_line=${OBJSOUP_COMMAND:-./run.sh $*} # run.sh may say how it was called itself
@@ -146,6 +149,9 @@ check_publication() {
         usage_error --license "an identifier of the hub, such as cc-by-4.0" "${license}"
     [[ ${hf_repo} =~ ^([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*)?$ ]] ||
         usage_error --hf_repo "user/name" "${hf_repo}"
+    if includes 15 15 && [ "${skip_upload}" = false ] && [ -z "${hf_repo}" ]; then
+        usage_error --hf_repo "user/name for stage 15" "${hf_repo}"
+    fi
 }
 
 check_launcher() {
@@ -196,11 +202,6 @@ check_files() {
     if [ "${num_nodes}" -gt 1 ] && [ -z "${train_cmd}" ] && ! command -v mpirun >/dev/null; then
         usage_error --num_nodes "mpirun, or a train_cmd such as slurm.pl, for several machines" \
             "${num_nodes} and neither" "see docs/stages.md"
-    fi
-    if [ "${stop_stage}" -ge 15 ]; then
-        echo "error: stage 15 (upload) is not available in this version;" \
-            "expected --stop_stage 14 or less, found ${stop_stage}" >&2
-        exit 1
     fi
 }
 check_options
@@ -311,6 +312,7 @@ f11=$(fingerprint "$(digest <<<"${f10}")" config tag init_param init_param_file 
 f12=$(fingerprint "$(digest <<<"${f11}")" inference_config inference_model inference_args nbest test_sets)
 f13=$(fingerprint "$(digest <<<"${f12}")")
 f14=$(fingerprint "$(digest <<<"${f13}")" license hf_repo corpus pack_args)
+f15=$(fingerprint "$(digest <<<"${f14}")" hf_upload hf_private hf_replace)
 # Only stages 3 and 12 depend on the test sets: a new one does not train again.
 f3+=$'\n'"test_sets=${test_sets}"
 
@@ -352,6 +354,7 @@ require_stages_before() {
     if [ "$1" -gt 11 ]; then require_stage 11 "${f11}"; fi
     if [ "$1" -gt 12 ]; then require_stage 12 "${f12}"; fi
     if [ "$1" -gt 13 ]; then require_stage 13 "${f13}"; fi
+    if [ "$1" -gt 14 ]; then require_stage 14 "${f14}"; fi
 }
 
 remove_notes() { # GLOB: of the experiment's stages
@@ -562,6 +565,11 @@ pack() {
         --license "${license}" --hf_repo "${hf_repo}" ${pack_args}
 }
 
+upload() {
+    py upload --packed "${exp}.zip" --hf_repo "${hf_repo}" --hf_upload "${hf_upload}" \
+        --hf_private "${hf_private}" --hf_replace "${hf_replace}"
+}
+
 # paths_of BEFORE AFTER NAME...    BEFORE/NAME/AFTER of every name, in `paths`
 paths_of() {
     local before=$1 after=$2 name
@@ -611,5 +619,10 @@ if [ "${skip_eval}" = false ]; then
 fi
 if [ "${skip_packing}" = false ]; then
     run_stage 14 "${f14}" "pack" pack "${exp}.zip"
+fi
+if [ "${skip_upload}" = false ]; then
+    # Never done: only the hub knows what it has.
+    if includes 15 15; then rm -f "$(marker_of 15)"; fi
+    run_stage 15 "${f15}" "upload" upload
 fi
 log "finished in $((SECONDS - begin)) s; experiment: ${exp}"
