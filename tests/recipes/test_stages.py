@@ -603,12 +603,6 @@ def test_a_corpus_that_is_not_there(recipe: Recipe, value: str, found: str) -> N
     assert "db.sh" in wrong.stderr
 
 
-def test_stages_that_do_not_exist_yet(recipe: Recipe) -> None:
-    wrong = recipe.run("--stop_stage", "15")
-    assert wrong.returncode == 1
-    assert "not available" in wrong.stderr
-
-
 # Packing
 
 
@@ -666,4 +660,49 @@ def test_options_of_packing(recipe: Recipe, arguments: list[str], message: str) 
     wrong = recipe.run("--stop_stage", "14", *arguments)
     assert wrong.returncode == 2
     assert message in wrong.stderr
+    assert recipe.noted() == []
+
+
+# Upload
+
+
+def test_upload_shows_only_unless_told(done: Recipe) -> None:
+    asked = ("--stop_stage", "15", "--hf_repo", "ada/tiny")
+    pack, upload = done.calls(*asked)
+    assert option(pack, "--hf_repo") == "ada/tiny"  # the card says where the model is
+    expected = {
+        "--packed": "exp/objsoup_train_raw_bpe_unigram250.zip", "--hf_repo": "ada/tiny",
+        "--hf_upload": "false", "--hf_private": "false", "--hf_replace": "false",
+    }  # fmt: skip
+    assert {name: option(upload, name) for name in expected} == expected
+    # What the hub has is not known here, so it is never done.
+    told = (*asked, "--hf_upload", "true", "--hf_private", "true", "--hf_replace", "true")
+    for words in (asked, told, told):
+        assert done.ran(*words) == ["upload"]
+    (upload,) = done.calls(*told)
+    assert {option(upload, name) for name in list(expected)[2:]} == {"true"}
+    assert done.ran(*asked, "--skip_upload", "true") == []
+
+
+def test_upload_of_what_was_packed_for_another_repository_is_refused(done: Recipe) -> None:
+    assert done.ran("--stop_stage", "14") == ["pack"]
+    wrong = done.run("--stage", "15", "--stop_stage", "15", "--hf_repo", "ada/tiny")
+    assert wrong.returncode == 1
+    assert "stage 14 was run with other options: hf_repo was '' and is 'ada/tiny'" in wrong.stderr
+
+
+def test_an_upload_that_failed_is_run_again(done: Recipe) -> None:
+    asked = ("--stop_stage", "15", "--hf_repo", "ada/tiny")
+    (done.work / "fails" / "upload").write_text("1")
+    wrong = done.run(*asked)
+    assert wrong.returncode == 1
+    assert "[15/15] upload: failed with exit status 1" in wrong.stderr
+    (done.work / "fails" / "upload").unlink()
+    assert done.ran(*asked) == ["upload"]
+
+
+def test_upload_needs_a_repository(recipe: Recipe) -> None:
+    wrong = recipe.run("--stop_stage", "15")
+    assert wrong.returncode == 2
+    assert "--hf_repo: expected user/name for stage 15, found ''" in wrong.stderr
     assert recipe.noted() == []
