@@ -16,6 +16,7 @@ _SCRIPTS = {
 }
 # Without those of all scripts, such as the mark of long vowels in Japanese.
 _LETTER = regex.compile(r"[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", regex.V1)
+_LATIN = regex.compile(r"[\p{Script=Latin}&&\p{L}]", regex.V1)
 
 
 @cache
@@ -27,12 +28,16 @@ def _letters_of(lang: str) -> regex.Pattern[str]:
 
 
 def in_foreign_script(text: str, lang: str) -> bool:
-    """Whether fewer than half of a text's letters are of the script of its language.
+    """Whether a text has letters, but none or less than half of them of its language's script.
 
-    Languages that are not known here are taken to have the Latin script. Names and borrowed words
-    of other scripts are common, so a part of a text does not count.
+    Names and borrowed words in Latin letters are common in all languages, and in Chinese or
+    Japanese longer than what is said of them, so Latin letters count only where the text has none
+    of the language's own. Languages that are not known here are taken to have the Latin script.
     """
     if text.isascii() and lang not in _SCRIPTS:
         return False
     letters = len(_LETTER.findall(text))
-    return letters > 0 and 2 * len(_letters_of(lang).findall(text)) < letters
+    own = len(_letters_of(lang).findall(text))
+    if own and lang in _SCRIPTS:
+        letters -= len(_LATIN.findall(text))
+    return letters > 0 and 2 * own < letters

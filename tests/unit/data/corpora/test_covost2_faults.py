@@ -402,6 +402,24 @@ def test_test_data_in_another_script_are_kept_and_told(corpus: Corpus, tmp_path:
     assert report.noted["transcripts of fr of test in another script than that of fr"] == 1
 
 
+def test_latin_names_do_not_make_chinese_foreign(tmp_path: Path) -> None:
+    corpus = make(tmp_path, ["zh"], ["en-zh"])
+    for i in range(1, CLIPS + 1, 3):
+        spoken, translated = f"我喜欢 Open Source 软件 {i}", f"PlayStation Portable {i} 是什么"
+        corpus.edit_row(
+            "zh-CN/validated.tsv", i, lambda r, t=spoken: re.sub(r"这是第 \d+ 句话。", t, r)
+        )
+        corpus.edit_row(
+            "covost_v2.en_zh-CN.tsv", i, lambda r, t=translated: re.sub(r"第\d+句，说了。", t, r)
+        )
+    splits, report = corpus.prepare(tmp_path / "data")
+    assert sum(d["asr/zh"] for d in report.objectives.values()) == CLIPS
+    assert sum(d["st/en-zh"] for d in report.objectives.values()) == CLIPS
+    texts = [t for d in splits.values() for t in d.columns["st_text"].values()]
+    assert sum("PlayStation" in text for text in texts) == len(range(1, CLIPS + 1, 3))
+    assert not any("script" in line for line in report.lines())
+
+
 def test_losses_are_allowed_on_demand(corpus: Corpus, tmp_path: Path) -> None:
     for i in range(1, 21):
         corpus.clip("fr", i).unlink()
