@@ -39,6 +39,8 @@ INSTALL_REQUIRES = [
     "soxr>=0.5",
     "dask>=2024.1",
     "distributed>=2024.1",
+    # dask's connections between processes are encrypted and authenticated.
+    "cryptography>=42",
     "requests>=2.32",
     # Upload and download of models; 2 is the first whose errors are those of httpx2.
     "huggingface_hub>=2.4",
@@ -54,7 +56,7 @@ EXTRAS_REQUIRE = {
     "ja": ["sacrebleu[ja]>=2.4"],
     "ko": ["sacrebleu[ko]>=2.4"],
     # Stages on SLURM, PBS, SGE and LSF.
-    "cluster": ["dask-jobqueue>=0.9", "cryptography>=42"],
+    "cluster": ["dask-jobqueue>=0.9"],
     # `objsoup demo`, a page in the browser.
     "demo": ["gradio>=6"],
     # Solvers of UPGrad, DualProj, CAGrad and Nash-MTL.
@@ -65,7 +67,6 @@ EXTRAS_REQUIRE = {
         "torchjd[full]>=0.18",
         "espeakng-loader==0.2.4",
         "dask-jobqueue>=0.9",
-        "cryptography>=42",
         "sacrebleu[ja,ko]>=2.4",
         "gradio>=6",
         # Drives the demo page in Debian's Chromium; it brings no browser of its own.

@@ -114,6 +114,9 @@ def local_client(n_workers: int) -> Iterator[Any]:
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
                 local_directory=scratch,
+                # Whoever reaches the port, which is every user of this machine, could otherwise run
+                # code as this one.
+                security=True,
                 # dask would stop workers near the limit; the operating system decides instead.
                 memory_limit=0,
             )
