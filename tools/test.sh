@@ -2,6 +2,7 @@
 # All tests: sets up tools/venv, then lint, bandit, shellcheck and pytest. Arguments go to pytest.
 #   tools/test.sh                      everything
 #   tools/test.sh tests/unit/data      a part
+# The page of `objsoup demo` is tested in Chromium if there is one (Debian: apt-get install chromium).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/install.sh
