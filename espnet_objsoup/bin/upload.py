@@ -80,6 +80,13 @@ def _upload(args: argparse.Namespace, folder: Path) -> str:
     unpack(args.packed, folder)
     plan = make_plan(folder, args.hf_repo, args.hf_private)
     print(show(plan))
+    packed_for = plan.meta.facts.get("hf_repo")
+    if packed_for != plan.repository:
+        print(
+            f"warning: the model card names {packed_for or 'no repository'}; pack with --hf_repo "
+            f"{plan.repository} for one that tells how to get the model from there",
+            file=sys.stderr,
+        )
     lines = table_lines(table_entry(plan.meta, plan.repository))
     table = args.packed.with_name(f"{args.packed.stem}.table.csv")
     write_bytes(table, lines.encode())
@@ -92,10 +99,9 @@ def _upload(args: argparse.Namespace, folder: Path) -> str:
     for path in pushed.deleted:
         print(f"deleted      {path}")
     new = "new repository, " if pushed.created else ""
-    return (
-        f"{pushed.url}: {new}{len(pushed.sent)} of {len(plan.files)} files sent, the others were "
-        f"there; commit {pushed.commit}"
-    )
+    others = "" if len(pushed.sent) == len(plan.files) else ", the others were there"
+    sent = f"{len(pushed.sent)} of {len(plan.files)} files sent{others}"
+    return f"{pushed.url}: {new}{sent}; commit {pushed.commit}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model's line of the ESPnet model zoo's table, by which espnet_model_zoo finds models.
 
-Source: table.csv and downloader.py of espnet_model_zoo 0.1.11. A model whose `url` there is
-https://huggingface.co/ is fetched from the hub by its name.
+Source: table.csv and downloader.py of espnet_model_zoo 0.1.11. A repository's address as `url` is
+found there by the name and by the other columns; https://huggingface.co/ alone only by the name.
 """
 
 import csv
@@ -36,7 +36,7 @@ def table_entry(meta: Meta, repository: str) -> dict[str, str]:
         "corpus": (facts.recipe or "").removesuffix("_objsoup") or facts.corpus or "",
         "task": TASK,
         "name": repository,
-        "url": HUB,
+        "url": HUB + repository,
         "fs": str(facts.sample_rate_hz or ""),
         "lang": languages[0] if len(languages) == 1 else "multilingual",
         "pytorch": meta.torch,

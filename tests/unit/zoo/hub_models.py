@@ -44,6 +44,7 @@ def model_files(seed: int = 0, card: str = CARD) -> dict[str, bytes]:
         "objectives": ["asr/en", "asr/fr", "st/fr-en"],
         "sample_rate_hz": 16000,
         "recipe": "mini_objsoup",
+        "hf_repo": "ada/tiny",
     }
     meta = Meta(
         {"objsoup_model_file": WEIGHTS},

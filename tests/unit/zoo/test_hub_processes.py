@@ -42,10 +42,21 @@ logging.basicConfig(level=logging.DEBUG)
 from espnet_objsoup.zoo.hub import download
 print(download(sys.argv[1]))
 """
+# By name; and by what the table says of a model, with our line in the table.
 ESPNET = """
 import json, sys
+import pandas
 from espnet_model_zoo.downloader import ModelDownloader
-print(json.dumps(ModelDownloader(sys.argv[2]).download_and_unpack(sys.argv[1])))
+_, name, directory, table = sys.argv
+downloader = ModelDownloader(directory)
+by_name = downloader.download_and_unpack(name)
+assert not downloader.query(task="objsoup")
+own = pandas.read_csv(table, dtype=str)
+assert list(own) == list(downloader.data_frame)
+downloader.data_frame = pandas.concat([downloader.data_frame, own])
+assert downloader.query(task="objsoup", lang="multilingual", fs="16000") == [name]
+assert downloader.download_and_unpack(task="objsoup", corpus="mini") == by_name
+print(json.dumps(by_name))
 """
 
 
@@ -142,9 +153,10 @@ def test_download_through_xet(published, tmp_path):
 
 
 def test_espnets_downloader_gets_the_model_from_the_hub(published, tmp_path):
-    hub, _, _ = published
+    hub, publisher, _ = published
     home = Home(tmp_path, hub.url, HF_DEBUG="0")
-    done = home.run(ESPNET, "ada/tiny", tmp_path / "zoo")
+    table = publisher.root / "exp" / "tiny.table.csv"
+    done = home.run(ESPNET, "ada/tiny", tmp_path / "zoo", table)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.keys() == {"objsoup_train_config", "objsoup_model_file"}

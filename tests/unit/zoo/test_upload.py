@@ -291,9 +291,8 @@ class TestCommand:
         assert "ada/tiny (private" in shown
         assert "nothing was sent" in shown
         assert not hub.state.requests
-        line = (
-            "mini,objsoup,ada/tiny,https://huggingface.co/,16000,multilingual,,2.14.1,202611,,true"
-        )
+        url = "https://huggingface.co/ada/tiny"
+        line = f"mini,objsoup,ada/tiny,{url},16000,multilingual,,2.14.1,202611,,true"
         assert line in shown
         table = packed.with_name("tiny.table.csv")
         assert table.read_text().splitlines()[1] == line
@@ -310,10 +309,16 @@ class TestCommand:
     def test_upload(self, packed, hub, capsys):
         options = ["--packed", str(packed), "--hf_repo", "ada/tiny", "--hf_upload", "true"]
         assert main(options) == 0
-        assert f"{hub.url}/ada/tiny: new repository, 8 of 8 files sent" in capsys.readouterr().out
+        shown = capsys.readouterr()
+        assert f"{hub.url}/ada/tiny: new repository, 8 of 8 files sent; commit" in shown.out
+        assert "warning" not in shown.err
         assert on_hub(hub) == model_files()
         assert main(options) == 0
-        assert "0 of 8 files sent" in capsys.readouterr().out
+        assert "0 of 8 files sent, the others were there" in capsys.readouterr().out
+
+    def test_a_card_that_names_another_repository(self, packed, hub, capsys):
+        assert main(["--packed", str(packed), "--hf_repo", "ada/other"]) == 0
+        assert "warning: the model card names ada/tiny" in capsys.readouterr().err
 
     def test_malformed_name_is_a_usage_error(self, packed, capsys):
         with pytest.raises(SystemExit) as stopped:
