@@ -140,10 +140,10 @@ def _find_folders(
     """Folders of all speakers; where there are none, their archives are unpacked first."""
     folders = _folders(wav, findings)
     findings.raise_problems()
-    unpack_speakers(wav, unpack_dir, set(folders), n_jobs)
-    for speaker, parts in _folders(unpack_dir, Findings()).items():
-        # What the corpus itself holds comes first.
-        folders.setdefault(speaker, parts)
+    # What the corpus itself holds comes first; of the folder, which other corpora may have been
+    # unpacked into, only what is made of this one's archives counts.
+    for speaker, splits in unpack_speakers(wav, unpack_dir, set(folders), n_jobs).items():
+        folders[speaker] = {PART_OF[split]: path for split, path in splits.items()}
     for split, part in PART_OF.items():
         if not any(part in parts for parts in folders.values()):
             findings.problems.append(

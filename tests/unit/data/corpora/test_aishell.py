@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,19 @@ from espnet_objsoup.data.corpora.aishell import (
 )
 from espnet_objsoup.data.corpora.findings import Findings
 from espnet_objsoup.data.corpora.speakers import Written, write_corpora
+from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data.download import DownloadError
 from espnet_objsoup.evaluation.error_rate import characters_of
 
-from .speech_layouts import TRANSCRIPT, make_aishell, make_librispeech, pack, pack_all, wav
+from .speech_layouts import (
+    TRANSCRIPT,
+    make_aishell,
+    make_librispeech,
+    pack,
+    pack_all,
+    wav,
+    write_archive,
+)
 
 
 @pytest.fixture
@@ -88,13 +100,99 @@ def test_archives_are_unpacked_into_the_recipe(root: Path, tmp_path: Path) -> No
     assert {name: t.replace(here, there) for name, t in archives.items()} == folders
 
 
-def test_only_speakers_without_a_folder_are_unpacked(root: Path, tmp_path: Path) -> None:
+def test_only_speakers_without_a_folder_are_unpacked_and_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(root, "train", "S0003")
+    first = prepare(root, tmp_path / "data")
+    assert [p.name for p in (tmp_path / "unpacked").glob("*/*")] == ["S0003"]
+    monkeypatch.setattr(aishell_archives, "unpack", None)
+    assert prepare(root, tmp_path / "data") == first
+
+
+def test_what_another_corpus_was_unpacked_to_is_not_taken(root: Path, tmp_path: Path) -> None:
+    pack_all(root)
+    prepare(root, tmp_path / "data")
+    other = make_aishell(tmp_path / "other")
+    pack_all(other)
+    (other / "data_aishell" / "wav" / "S0764.tar.gz").unlink()
+    before = tables(tmp_path / "data")
+    with pytest.raises(DataDirError, match="wav/test: expected folders of speakers"):
+        prepare(other, tmp_path / "data")
+    assert tables(tmp_path / "data") == before
+
+
+def test_speakers_of_another_corpus_are_unpacked_anew(root: Path, tmp_path: Path) -> None:
+    pack_all(root)
+    prepare(root, tmp_path / "data")
+    other = make_aishell(tmp_path / "other")
+    for path in other.glob("data_aishell/wav/*/*/*.wav"):
+        path.write_bytes(b"other audio")
+    pack_all(other)
+    assert prepare(other, tmp_path / "data").rows == {"train": 4, "dev": 2, "test": 2}
+    files = list((tmp_path / "unpacked").glob("*/*/*.wav"))
+    assert len(files) == 8
+    assert {path.read_bytes() for path in files} == {b"other audio"}
+
+
+def test_a_changed_archive_is_unpacked_anew_even_into_another_split(
+    root: Path, tmp_path: Path
+) -> None:
+    archives = pack_all(root)
+    prepare(root, tmp_path / "data")
+    # S0003 moves to test; of its recordings there is one.
+    (changed,) = [path for path in archives if path.name == "S0003.tar.gz"]
+    write_archive(changed, [tarfile.TarInfo("test/S0003/BAC009S0003W0122.wav")])
+    written = prepare(root, tmp_path / "data")
+    assert written.rows == {"train": 2, "dev": 2, "test": 3}
+    assert [p.parent.name for p in (tmp_path / "unpacked").glob("*/S0003")] == ["test"]
+    # A damaged one is refused; what was unpacked before stays, and is not used.
+    changed.write_bytes(b"damaged")
+    with pytest.raises(DownloadError, match=r"S0003\.tar\.gz: expected a whole"):
+        prepare(root, tmp_path / "data")
+    assert (tmp_path / "unpacked" / "test" / "S0003").is_dir()
+
+
+def test_a_folder_in_the_corpus_comes_before_its_archive(root: Path, tmp_path: Path) -> None:
+    folder = wav(root, "train", "S0003").parent
+    shutil.copytree(folder, tmp_path / "folder")
+    pack(root, "train", "S0003")
+    prepare(root, tmp_path / "data")
+    shutil.copytree(tmp_path / "folder", folder)
+    prepare(root, tmp_path / "data")
+    audio = datadir.read(tmp_path / "data" / "train").columns["wav.scp"]
+    assert audio["S0003-BAC009S0003W0121"] == str(folder / "BAC009S0003W0121.wav")
+
+
+def test_a_folder_of_unknown_origin_is_neither_used_nor_deleted(root: Path, tmp_path: Path) -> None:
+    pack(root, "train", "S0003")
+    own = tmp_path / "unpacked" / "train" / "S0003"
+    own.mkdir(parents=True)
+    (own / "precious").touch()
+    with pytest.raises(DataDirError, match=r"train/S0003: expected a folder that was unpacked"):
+        prepare(root, tmp_path / "data")
+    assert (own / "precious").exists()
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_kill_between_record_and_folder_leaves_nothing_wrong(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
     archive = pack(root, "train", "S0003")
     prepare(root, tmp_path / "data")
-    assert [p.name for p in (tmp_path / "unpacked").glob("*/*")] == ["S0003"]
-    # What is there is used as it is; the archive is not read again.
-    archive.write_bytes(b"damaged since")
-    assert prepare(root, tmp_path / "data").rows["train"] == 4
+    write_archive(archive, [tarfile.TarInfo("train/S0003/BAC009S0003W0122.wav")])
+    write = aishell_archives.write_bytes
+
+    def killed(path: Path, content: bytes) -> None:
+        if recorded:
+            write(path, content)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aishell_archives, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(root, tmp_path / "data")
+    assert prepare(root, tmp_path / "data").rows["train"] == 3
 
 
 def test_unpacking_goes_on_where_it_was_killed(
@@ -117,7 +215,7 @@ def test_unpacking_goes_on_where_it_was_killed(
         prepare(root, tmp_path / "data")
     assert not list(tmp_path.glob("data/*"))
     done.clear()
-    done_before = {p.name for p in (tmp_path / "unpacked").glob("*/S*")}
+    done_before = {p.name for p in (tmp_path / "unpacked").glob("*/S????")}
     assert done_before == {"S0002", "S0003"}
     prepare(root, tmp_path / "data")
     assert done == ["S0724.tar.gz", "S0764.tar.gz"]
