@@ -5,8 +5,9 @@ Policies, by the names that ESPnet's translation recipes use:
     tc     case and punctuation kept; Unicode NFKC, quotes and spaces made uniform
     lc     the same in lower case
     lc.rm  lower case; of punctuation and symbols only what is part of a word or a number
-Nothing is spelled out, and no letter, mark or digit is dropped. docs/data_format.md has the rules
-language by language, with examples. Normalising twice gives what normalising once gives.
+Nothing is spelled out, no letter, mark or digit is dropped, and numerals stay as they are,
+fractions and exponents too. docs/data_format.md has the rules language by language, with examples.
+Normalising twice gives what normalising once gives.
 """
 
 import unicodedata
@@ -55,6 +56,9 @@ _DROPPED = regex.compile(
 )
 # Marks without a letter, and those that enclose a symbol.
 _STRANDED_MARKS = regex.compile(rf"(?<![{_WORD}{_ZWNJ}{_ZWJ}])\p{{M}}+|\p{{Me}}\p{{M}}*")
+# Fractions, raised, lowered and circled numbers. NFKC would run their digits into those beside
+# them: 2½ would be 21⁄2, and 10⁵ would be 105.
+_NO_NUMERAL = regex.compile(r"\P{No}+")
 _CATALAN_DOTS = regex.compile(r"(?<=[lL])[•‧∙⋅・](?=[lL])")
 # Scripts, with their punctuation, beside which a space means nothing.
 _UNSPACED_SCRIPT = (
@@ -117,8 +121,11 @@ def _uniform(text: str, lang: str) -> str:
 
 
 def _compose(text: str) -> str:
-    """NFKC, which takes the vowel am of Thai and Lao apart: no keyboard writes it so."""
-    text = unicodedata.normalize("NFKC", text)
+    """NFKC, except for numerals that are no decimal digits and the vowel am of Thai and Lao.
+
+    It takes that apart, as no keyboard writes it.
+    """
+    text = _NO_NUMERAL.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     return text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
