@@ -8,7 +8,7 @@ from typing import Any
 from espnet_objsoup.zoo.errors import ModelError
 
 # Options of the model that may name files; all else that looks like a path is a word.
-_BLOCKS = (
+BLOCKS = (
     "frontend_conf", "specaug_conf", "normalize_conf", "preencoder_conf", "encoder_conf",
     "asr_decoder_conf", "st_decoder_conf", "ssl_conf", "model_conf", "preprocessor_conf",
 )  # fmt: skip
@@ -23,7 +23,7 @@ def path_options(conf: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("bpemodel", "token_list"):
         if isinstance(conf.get(key), str):
             yield key, conf[key]
-    for key in _BLOCKS:
+    for key in BLOCKS:
         yield from _strings(conf.get(key), key)
 
 
@@ -42,7 +42,7 @@ def map_paths(conf: Mapping[str, Any], change: Callable[[str, str], str]) -> dic
             return [walk(item, key) for item in value]
         return change(key, value) if _is_path(key, value) else value
 
-    own = {"bpemodel", *_BLOCKS}
+    own = {"bpemodel", *BLOCKS}
     if isinstance(conf.get("token_list"), str):
         own.add("token_list")
     return {key: walk(value, key) if key in own else value for key, value in conf.items()}
