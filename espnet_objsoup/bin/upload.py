@@ -96,8 +96,11 @@ def _upload(args: argparse.Namespace, folder: Path) -> str:
     if not sys.stderr.isatty():
         disable_progress_bars()
     pushed = push(plan, args.hf_replace)
+    if not pushed.created:
+        for path in pushed.sent:
+            print(f"sent     {path}")
     for path in pushed.deleted:
-        print(f"deleted      {path}")
+        print(f"deleted  {path}")
     new = "new repository, " if pushed.created else ""
     others = "" if len(pushed.sent) == len(plan.files) else ", the others were there"
     sent = f"{len(pushed.sent)} of {len(plan.files)} files sent{others}"

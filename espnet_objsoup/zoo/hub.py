@@ -29,6 +29,7 @@ from espnet_objsoup.zoo.hub_client import (
 )
 from espnet_objsoup.zoo.meta import FILE_NAME, MODEL_FILE, Meta, check_relative
 from espnet_objsoup.zoo.pickles import check_weights
+from espnet_objsoup.zoo.safe_yaml import MAX_BYTES
 from espnet_objsoup.zoo.versions import check_versions
 
 # Configurations, BPE models, statistics (arrays only), texts and pictures.
@@ -130,6 +131,11 @@ def _fetch(
     files: Mapping[str, RepoFile],
     cache_dir: Path | None,
 ) -> Path:
+    if files[FILE_NAME].size > MAX_BYTES:
+        raise HubError(
+            f"{repository}: {FILE_NAME}: expected at most {format_size(MAX_BYTES)}, found "
+            f"{format_size(files[FILE_NAME].size)}"
+        )
     meta_file = api.hf_hub_download(
         repository, FILE_NAME, revision=revision, cache_dir=cache_dir, etag_timeout=_TIMEOUT_S
     )
@@ -137,7 +143,7 @@ def _fetch(
     check_versions(meta, repository)
     patterns = _patterns(meta)
     wanted = list(filter_repo_objects(files, allow_patterns=patterns))
-    _check_size(repository, sum(files[name].size for name in wanted))
+    _check_limits(repository, [files[name].size for name in wanted])
     for name in wanted:
         check_relative(name, repository)
     others = sorted(files.keys() - {*wanted, ".gitattributes"})
@@ -169,10 +175,17 @@ def _missing(directory: Path, meta: Meta) -> str | None:
     return next((name for name in names if not (directory / name).is_file()), None)
 
 
-def _check_size(repository: str, size_bytes: int) -> None:
+def _check_limits(repository: str, sizes_bytes: Sequence[int]) -> None:
     limits = Limits.of_environment()
-    if size_bytes / 1e9 > limits.gb:
-        raise HubError(
-            f"{repository}: expected at most {limits.gb:g} GB, found {format_size(size_bytes)}; if "
-            f"you trust it, raise the limit: {VARIABLE}=gb={size_bytes / 1e9 * 1.1 + 1:.0f}"
-        )
+    total = sum(sizes_bytes)
+    found = {
+        "gb": (total / 1e9, f"{format_size(total)} of files"),
+        "entries": (len(sizes_bytes), f"{len(sizes_bytes)} files"),
+    }
+    for limit, (value, text) in found.items():
+        allowed = getattr(limits, limit)
+        if value > allowed:
+            raise HubError(
+                f"{repository}: expected {limit} of at most {allowed:g}, found {text}; if you "
+                f"trust it, raise the limit: {VARIABLE}={limit}={value * 1.1 + 1:.0f}"
+            )

@@ -24,7 +24,12 @@ from huggingface_hub.utils import validate_repo_id
 
 from espnet_objsoup import __version__
 from espnet_objsoup.zoo.errors import ModelError
-from espnet_objsoup.zoo.hub_token import logs_without_token, token_source, without_token
+from espnet_objsoup.zoo.hub_token import (
+    check_token,
+    logs_without_token,
+    token_source,
+    without_token,
+)
 
 TOKEN_PAGE = "https://huggingface.co/settings/tokens"
 TRIES = 4
@@ -47,7 +52,11 @@ def make_api(needs_token: bool = False, endpoint: str | None = None) -> HfApi:
     Args:
         needs_token: every request carries the user's token; otherwise only if there is one.
         endpoint: address of the hub; None: `HF_ENDPOINT`, else the public one.
+
+    Raises:
+        ModelError: if there is a token that cannot be one.
     """
+    check_token()
     return HfApi(
         endpoint=endpoint,
         token=True if needs_token else None,

@@ -14,7 +14,22 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import OIDCError
 
+from espnet_objsoup.zoo.errors import ModelError
+
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+def check_token() -> None:
+    """Refuse a token that no request could carry, which errors of HTTP would show.
+
+    Raises:
+        ModelError: naming where it is from.
+    """
+    if any(not token.isascii() or not token.isprintable() or " " in token for token in _tokens()):
+        raise ModelError(
+            f"expected a token of ASCII letters, digits and _ in {token_source()}, found other "
+            "characters; copy it again, or run 'hf auth login --force'"
+        )
 
 
 def without_token(text: str) -> str:

@@ -59,7 +59,7 @@ class Plan:
 
     Attributes:
         repository: `user/name`.
-        private: only the account itself may read it.
+        private: only the account itself may read it; otherwise a new repository is public.
         folder: whose content the repository shall have.
         files: of the folder.
         meta: description of the model.
@@ -121,7 +121,9 @@ def make_plan(folder: Path, repository: str, private: bool) -> Plan:
 
 def show(plan: Plan) -> str:
     """The plan in words: repository, who may read it, every file with its size and checksum."""
-    who = "private: only its account may read it" if plan.private else "public: anyone may read it"
+    who = "private: only its account may read it"
+    if not plan.private:
+        who = "a new one will be public, one that exists stays as it is"
     width = max(len(format_size(file.size_bytes)) for file in plan.files)
     total = sum(file.size_bytes for file in plan.files)
     lines = [

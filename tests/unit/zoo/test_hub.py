@@ -182,6 +182,14 @@ REFUSED = {
         changed(**{"meta.yaml": meta_with(files={"objsoup_model_file": "../../x.pth"})}),
         "expected a path within the model's directory",
     ),
+    "a file out of the model": (
+        changed(**{"../../evil.txt": b"x"}),
+        r"expected a path within the model's directory, found '\.\./\.\./evil\.txt'",
+    ),
+    "meta.yaml without end": (
+        changed(**{"meta.yaml": b"#" * (17 << 20)}),
+        r"meta\.yaml: expected at most 16\.78 MB, found 17\.83 MB",
+    ),
     "weights are missing": (
         {name: data for name, data in model_files().items() if name != WEIGHTS},
         f"expected {WEIGHTS} in the repository",
@@ -214,10 +222,19 @@ def test_what_is_refused(hub, cache, case):
         fetched(hub, cache=cache)
 
 
-def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(hub, cache, monkeypatch):
-    monkeypatch.setenv("OBJSOUP_UNPACK_LIMITS", "gb=0.00001")
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("gb=0.00001", r"expected gb of at most 1e-05, found 5.* KB of files; if you trust it"),
+        ("entries=7", r"expected entries of at most 7, found 8 files; .*LIMITS=entries=10"),
+    ],
+)
+def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(
+    hub, cache, monkeypatch, limit, expected
+):
+    monkeypatch.setenv("OBJSOUP_UNPACK_LIMITS", limit)
     hub.state.add_repository("ada/tiny", model_files())
-    with pytest.raises(HubError, match=r"expected at most 1e-05 GB, found .* KB; if you trust it"):
+    with pytest.raises(HubError, match=expected):
         fetched(hub, cache=cache)
     assert not hub.state.sent("GET /objects/")
 

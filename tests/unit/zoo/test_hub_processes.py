@@ -17,6 +17,7 @@ import hf_xet
 import pytest
 import yaml
 
+from espnet_objsoup.zoo.hub import download
 from tests.unit.zoo.hub_models import (
     BPE,
     CONFIG,
@@ -168,6 +169,25 @@ def test_espnets_downloader_gets_the_model_from_the_hub(published, tmp_path):
     assert Path(conf["bpemodel"]).read_bytes() == model_files()[BPE]
     statistics = Path(conf["normalize_conf"]["stats_file"])
     assert statistics.read_bytes() == model_files()[STATISTICS]
+    # Its notes in the copy do no harm: the same directory serves both.
+    assert download("ada/tiny", tmp_path / "zoo", endpoint=hub.url) == weights.parents[2]
+
+
+def test_what_xet_has_is_not_sent_again(tmp_path):
+    with running_hub(xet_store=tmp_path / "xet") as hub:
+        hub.state.add_account(TOKEN, "ada")
+        hub.state.fail("POST /api/models/.*/commit/", 400)
+        home = Home(tmp_path / "home", hub.url)
+        home.root.mkdir()
+        packed = write_zip(home.root / "tiny.zip", model_files())
+        options = ("--packed", packed, "--hf_repo", "ada/tiny", "--hf_upload", "true")
+        assert home.run(UPLOAD, *options).returncode == 1
+        assert len(hub.state.repositories["ada/tiny"].commits) == 1
+        blocks = sorted(tmp_path.glob("xet/**/xorbs/default.*"))
+        assert blocks
+        assert home.run(UPLOAD, *options).returncode == 0
+        assert len(hub.state.repositories["ada/tiny"].commits) == 2
+        assert sorted(tmp_path.glob("xet/**/xorbs/default.*")) == blocks
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def on_hub(hub, name="ada/tiny") -> dict[str, bytes]:
 def test_plan_names_every_file_with_size_and_checksum(plan):
     files = model_files()
     text = show(plan)
-    assert "ada/tiny (public" in text
+    assert "ada/tiny (a new one will be public" in text
     for name, content in files.items():
         (line,) = [line for line in text.splitlines() if line.endswith(f"  {name}")]
         assert hashlib.sha256(content).hexdigest() in line
@@ -166,6 +166,15 @@ def test_wrong_token(plan, hub, monkeypatch):
         pushed(plan, hub)
     assert "hf_wrong" not in str(caught.value)
     assert len(hub.state.requests) == 1
+
+
+@pytest.mark.parametrize("token", ["hf_s\u00e9cret_token", "hf_a secret", "hf_se\x01cret"])
+def test_a_token_that_no_request_can_carry(plan, hub, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ModelError, match="expected a token of ASCII letters") as caught:
+        pushed(plan, hub)
+    assert "cret" not in str(caught.value)
+    assert not hub.state.requests
 
 
 def test_no_permission(plan, hub):
@@ -319,6 +328,14 @@ class TestCommand:
     def test_a_card_that_names_another_repository(self, packed, hub, capsys):
         assert main(["--packed", str(packed), "--hf_repo", "ada/other"]) == 0
         assert "warning: the model card names ada/tiny" in capsys.readouterr().err
+
+    def test_what_is_sent_over_other_files_is_said(self, packed, hub, capsys):
+        hub.state.add_repository("ada/tiny", {"README.md": b"by hand", WEIGHTS: b"of another"})
+        options = ["--packed", str(packed), "--hf_repo", "ada/tiny", "--hf_upload", "true"]
+        assert main(options) == 1
+        assert "found another model" in capsys.readouterr().err
+        assert main([*options, "--hf_replace", "true"]) == 0
+        assert "sent     README.md\n" in capsys.readouterr().out
 
     def test_malformed_name_is_a_usage_error(self, packed, capsys):
         with pytest.raises(SystemExit) as stopped:
