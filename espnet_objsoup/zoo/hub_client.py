@@ -201,7 +201,7 @@ def _explain_answer(err: HfHubHTTPError, repository: str, endpoint: str) -> HubE
         )
     if isinstance(err, RevisionNotFoundError):
         return HubError(f"{repository}: expected a revision that exists, found none of that name")
-    if (status == 401 and "credentials" in said) or str(err).startswith("Invalid user token"):
+    if status == 401 and "credentials" in said:
         return HubError(
             f"the hub refuses the token in {token_source()} (401); make a new one at {TOKEN_PAGE}, "
             "or run 'hf auth login --force'"

@@ -151,7 +151,6 @@ def push(
     """
     api = make_api(needs_token=True, endpoint=endpoint)
     with explained(plan.repository, api):
-        tried(api.whoami, wait_s)  # any other 401 may also mean that there is no such repository
         info, created = _open_repository(api, plan, wait_s)
         there = _files_there(api, info)
         changed = [file for file in plan.files if not _is_there(file, there)]

@@ -13,7 +13,7 @@ LARGE_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class Account:
-    """Who a token belongs to; `scopes` are the namespaces that it may write to."""
+    """Who a token belongs to; `scopes` are the namespaces that it may read and write."""
 
     name: str
     scopes: frozenset[str]

@@ -30,7 +30,6 @@ from tests.unit.zoo.hub_repositories import (
 
 REPOSITORY = r"/api/models/(?P<repo>[^/]+/[^/]+)"
 ROUTES = [
-    ("GET", r"/api/whoami-v2", "whoami"),
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate_yaml"),
     ("GET", rf"{REPOSITORY}(/revision/(?P<revision>[^/]+))?", "info"),
@@ -64,13 +63,6 @@ class HubServer(ThreadingHTTPServer):
                 getattr(self, name)(request, **match.groupdict())
                 return
         raise Refusal(404, "Sorry, we can't find the page you are looking for.")
-
-    def whoami(self, request: Handler) -> None:
-        account = request.account()
-        if account is None:
-            raise Refusal(401, "Invalid username or password.")
-        organisations = [{"name": name} for name in account.scopes - {account.name}]
-        request.reply(200, {"type": "user", "name": account.name, "orgs": organisations})
 
     def create(self, request: Handler) -> None:
         asked = json.loads(request.body)
