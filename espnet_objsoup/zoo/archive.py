@@ -112,8 +112,11 @@ def check_nested(path: Path, limits: Limits | None = None) -> None:
     """
     if not path.is_file() or not zipfile.is_zipfile(path):
         return
-    with open(path, "rb") as file, zipfile.ZipFile(file) as content:
-        _check_sizes(content.infolist(), file, str(path), limits or Limits.of_environment())
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as content:
+            _check_sizes(content.infolist(), file, str(path), limits or Limits.of_environment())
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as err:
+        raise ModelError(f"{path}: expected a whole archive, found a damaged one ({err})") from err
 
 
 def _check_sizes(

@@ -5,9 +5,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from espnet_objsoup.zoo.archive import unpack_file
 from espnet_objsoup.zoo.errors import ModelError
 
 VARIABLE = "OBJSOUP_CACHE"
+_NEW = ".new-"
+_ABANDONED_S = 24 * 3600
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:
@@ -36,7 +39,8 @@ def new_directory(parent: Path) -> Iterator[Path]:
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        _remove_abandoned(parent)
+        path = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
     except OSError as err:
         raise ModelError(
             f"{parent}: expected a directory to unpack models to, found {err.strerror or err}; "
@@ -46,6 +50,15 @@ def new_directory(parent: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Directories of processes that were killed."""
+    oldest = time.time() - _ABANDONED_S
+    for path in parent.glob(f"{_NEW}*"):
+        with suppress(OSError):  # another process removes it, too
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_file(content: bytes, directory: Path, suffix: str) -> Path:

@@ -7,9 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 import espnet_objsoup
+from espnet_objsoup.zoo.archive import unpack
+from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.meta import Meta
 
 TAG = "objsoup_train_raw_bpe_unigram4"
@@ -170,3 +173,14 @@ def write_zip(path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes]) -> Path
         for info, content in entries:
             archive.writestr(info, content)
     return path
+
+
+def refused(path: Path, tmp_path: Path) -> str:
+    """The message that an archive is refused with; nothing may lie beside the target."""
+    target = tmp_path / "cache" / "deep" / "target"
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ModelError) as caught:
+        unpack(path, target)
+    after = [path for path in tmp_path.rglob("*") if not path.is_relative_to(target)]
+    assert sorted(path for path in after if path not in target.parents) == before
+    return str(caught.value)

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,15 @@ def test_a_refused_archive_leaves_nothing(weights: bytes, cache: Path, tmp_path:
     with pytest.raises(ModelError):
         find_model(write_zip(tmp_path / "m.zip", *entries.items()))
     assert list((cache / "models").iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_after_a_day(recipe: Path, cache: Path) -> None:
+    for name, age_s in ((".new-old", 2 * 86400), (".new-young", 60)):
+        path = write(cache / "models" / name / "file", "x").parent
+        os.utime(path, (time.time() - age_s,) * 2)
+    find_model(recipe / "exp" / f"{TAG}.zip")
+    left = [path.name for path in (cache / "models").iterdir() if path.name.startswith(".")]
+    assert left == [".new-young"]
 
 
 def test_many_processes_at_once(recipe: Path, cache: Path) -> None:
