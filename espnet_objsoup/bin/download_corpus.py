@@ -15,6 +15,7 @@ from espnet_objsoup.data.corpora.sources import (
     missing_common_voice,
 )
 from espnet_objsoup.data.download import DownloadError, get_archives
+from espnet_objsoup.data.languages import parse_langs
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -76,6 +77,7 @@ def _address(value: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 if all of the corpus is in place."""
     args = get_parser().parse_args(argv)
+    langs = parse_langs(args.langs)
 
     def work() -> str:
         corpus = CORPORA[args.corpus]
@@ -85,13 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             archives = [replace(a, url=f"{mirror}/{a.name}") for a in archives]
         print(corpus.describe(archives, args.dir), flush=True)
         if args.corpus == "covost2":
-            print(describe_common_voice(args.commonvoice, args.langs), flush=True)
+            print(describe_common_voice(args.commonvoice, langs), flush=True)
         if args.print_only:
             return "nothing was downloaded"
         new = get_archives(archives, args.dir, args.keep_archives)
         made = f"{args.dir}: {len(new)} of {len(archives)} parts are new, the others were there"
         if args.commonvoice is not None:
-            missing = missing_common_voice(args.commonvoice, args.langs)
+            missing = missing_common_voice(args.commonvoice, langs)
             if missing:
                 raise DownloadError(
                     f"{made}. Common Voice has to be put there by hand, as said above; expected "

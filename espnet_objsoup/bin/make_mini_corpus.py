@@ -13,8 +13,8 @@ from espnet_objsoup.bin.cli import (
     run_command,
     string_list,
 )
-from espnet_objsoup.data.corpora.covost2 import parse_pairs
 from espnet_objsoup.data.corpora.mini import LAYOUTS, SIZES, MiniCorpus
+from espnet_objsoup.data.languages import parse_langs, parse_pairs
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         corpus = MiniCorpus(
             root=args.out,
             size=size,
-            langs=tuple(size.langs if args.langs is None else args.langs),
+            langs=tuple(parse_langs(size.langs if args.langs is None else args.langs)),
             pairs=tuple(pairs),
             layouts=tuple(args.layouts),
         )

@@ -14,6 +14,7 @@ from espnet_objsoup.bin.cli import (
     string_list,
 )
 from espnet_objsoup.data import datadir
+from espnet_objsoup.data.languages import parse_langs
 from espnet_objsoup.data.token_list import (
     TOKEN_TYPES,
     BpeGroup,
@@ -35,7 +36,7 @@ def groups(value: str) -> list[tuple[str, ...]]:
     Raises:
         argparse.ArgumentTypeError: for a group without languages.
     """
-    found = [tuple(string_list(words)) for words in value.split("|")]
+    found = [tuple(parse_langs(string_list(words))) for words in value.split("|")]
     if len(found) > 1 and not all(found):
         raise argparse.ArgumentTypeError(
             f"expected languages on both sides of each |, found {value!r}"

@@ -15,6 +15,7 @@ from espnet_objsoup.bin.cli import (
 )
 from espnet_objsoup.bin.data_options import add_allow_pipes, warn_of_other_files
 from espnet_objsoup.data import datadir
+from espnet_objsoup.data.languages import parse_langs
 from espnet_objsoup.data.selection import CHOICES, GROUPS, Selection, select
 
 
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             choose=args.choose,
             per=args.per,
             seed=args.seed,
-            langs=args.langs,
+            langs=None if args.langs is None else parse_langs(args.langs),
             speakers=read_list(args.spk_list, frozenset(data.columns["utt2spk"].values())),
             utterances=read_list(args.utt_list, frozenset(data.columns["utt2spk"])),
         )

@@ -95,6 +95,17 @@ def test_download_help_without_connection(tmp_path: Path) -> None:
     assert not (recipe / "downloads").exists()
 
 
+def test_download_of_pairs_with_regions(tmp_path: Path) -> None:
+    recipe = copy_recipe(tmp_path) / "covost2_objsoup"
+    offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    options = ["--langs", "zh-CN", "--st_pairs", "en-zh-CN sv-SE-en", "--download", "true"]
+    failed = run(recipe, *options, "--stop_stage", "1", COMMONVOICE="", COVOST2="", **offline)
+    assert failed.returncode == 1
+    assert re.search(r"for: zh-CN en sv-SE$", failed.stdout, re.MULTILINE), failed.stdout
+    for pair in ("en_zh-CN", "sv-SE_en"):
+        assert f"covost_v2.{pair}.tsv.tar.gz" in failed.stderr
+
+
 def test_default_is_the_papers_setting(tmp_path: Path) -> None:
     text = run(copy_recipe(tmp_path) / "covost2_objsoup", "--help").stdout
     for name, value in {

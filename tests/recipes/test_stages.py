@@ -522,7 +522,8 @@ def test_two_trainings_share_their_data(done: Recipe) -> None:
         (["--ngpu", "3"], "--ngpu: expected 3 GPU(s) of this machine"),
         (["--gpu_inference", "true"], "--gpu_inference: expected 1 GPU(s)"),
         (["--init_param", "no.pth:encoder"], "--init_param: expected weights.pth or"),
-        (["--st_pairs", "fr>en"], "--st_pairs: expected pairs such as fr-en, found 'fr>en'"),
+        (["--st_pairs", "fr>en"], "--st_pairs: expected pairs such as fr-en or zh-CN-en, found"),
+        (["--st_pairs", "fr-en-de"], "--st_pairs: expected pairs such as fr-en or zh-CN-en, found"),
         (["--langs", ""], "--langs: expected a language"),
         (["--test_sets", " "], "--test_sets: expected at least one name"),
         (["--train_set", ""], "--train_set: expected one name"),
@@ -542,6 +543,14 @@ def test_wrong_values_are_found_before_any_stage(
     assert message in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
     assert not (recipe.work / "calls").exists()
+
+
+def test_languages_may_be_written_with_their_region(recipe: Recipe) -> None:
+    options = ["--langs", "zh-CN sv-SE", "--st_pairs", "zh-CN-en,en-sv-SE en-zh-CN"]
+    groups = ["--bpe_groups", "en sv-SE|zh-CN", "--nbpe", "90|char"]
+    calls = recipe.calls(*options, *groups, "--stop_stage", "5")
+    assert " ".join(options) in " ".join(calls[0])
+    assert groups[1] in calls[-1]
 
 
 def test_a_syntax_error_in_a_configuration_is_found_before_any_stage(recipe: Recipe) -> None:

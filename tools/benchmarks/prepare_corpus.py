@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES
+from espnet_objsoup.data.languages import CORPUS_CODES
 
 # Language, target and share of the rows; a sentence and its translation.
 _LANGUAGES = (

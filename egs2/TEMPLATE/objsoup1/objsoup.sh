@@ -116,8 +116,9 @@ check_options() {
     [ -z "$(sort <<<"${factors}" | uniq -d)" ] ||
         usage_error --speed_perturb_factors "distinct numbers" "${speed_perturb_factors}"
     for word in ${st_pairs//,/ }; do
-        [[ ${word} =~ ^[a-zA-Z_]+-[a-zA-Z_]+$ ]] ||
-            usage_error --st_pairs "pairs such as fr-en" "${word}"
+        # A code may have a region, as espnet_objsoup.data.languages reads it.
+        [[ ${word} =~ ^[a-zA-Z_]+(-[A-Z]{2})?-[a-zA-Z_]+(-[A-Z]{2})?$ ]] ||
+            usage_error --st_pairs "pairs such as fr-en or zh-CN-en" "${word}"
     done
     for word in ${nbpe//|/ }; do
         [[ ${word} =~ ^(0*[1-9][0-9]*|char)$ ]] ||

@@ -32,7 +32,8 @@ if [ "${mini}" = true ]; then
 elif [ "${download}" = true ]; then
     COMMONVOICE=${COMMONVOICE:-downloads/commonvoice} COVOST2=${COVOST2:-downloads/covost2}
     sources=${langs//,/ }
-    for pair in ${pairs}; do sources+=" ${pair%-*}"; done
+    # Without regions: zh of zh-CN-en, en of en-zh-CN.
+    for pair in ${pairs}; do sources+=" ${pair%%-*}"; done
     sources=$(tr ' ' '\n' <<<"${sources}" | awk 'NF && !seen[$0]++' | tr '\n' ' ')
     parts=${pairs}
     # English without translations shall have the splits that CoVoST 2 gives it.

@@ -8,6 +8,7 @@ from espnet_objsoup.bin.cli import positive_int, string_list
 from espnet_objsoup.bin.corpora.common import add_out, add_text_policies, report
 from espnet_objsoup.data.corpora import covost2
 from espnet_objsoup.data.corpora.covost2_report import LEAKS
+from espnet_objsoup.data.languages import parse_langs, parse_pairs
 
 HELP = "CoVoST 2 on Common Voice"
 
@@ -48,8 +49,8 @@ def run(args: argparse.Namespace) -> str:
     config = covost2.CoVoST2Config(
         commonvoice=args.commonvoice,
         covost2=args.covost2,
-        langs=covost2.parse_langs(args.langs),
-        pairs=covost2.parse_pairs(args.st_pairs),
+        langs=parse_langs(args.langs),
+        pairs=parse_pairs(args.st_pairs),
         asr_policy=args.asr_text_policy,
         st_policy=args.st_text_policy,
         max_lost=args.max_lost,

@@ -10,17 +10,10 @@ import stat
 from collections import Counter
 from pathlib import Path
 
+from espnet_objsoup.data.languages import CORPUS_CODES
 from espnet_objsoup.data.tables import DataDirError
 
-# Languages that the corpus names with a region; data directories use the bare code.
-CORPUS_CODES = {"zh": "zh-CN", "sv": "sv-SE"}
-_BARE_CODES = {code: lang for lang, code in CORPUS_CODES.items()}
 SPLITS = ("train", "dev", "test")
-
-
-def bare_code(code: str) -> str:
-    """`zh` of `zh-CN`; other codes as they are."""
-    return _BARE_CODES.get(code, code)
 
 
 def language_dirs(root: Path, lang: str) -> list[Path]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from espnet_objsoup.data.corpora import covost2_language
 from espnet_objsoup.data.corpora.clip_index import ClipIndex
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, bare_code, language_dir
+from espnet_objsoup.data.corpora.commonvoice import SPLITS, language_dir
 from espnet_objsoup.data.corpora.covost2_labels import pair_files
 from espnet_objsoup.data.corpora.covost2_report import LEAKS, Report, shared_between_splits
 from espnet_objsoup.data.datadir import DataDirError, listing
@@ -73,29 +73,6 @@ class CoVoST2Config:
     def sources(self) -> list[str]:
         """Spoken languages."""
         return list(dict.fromkeys([*self.langs, *(source for source, _ in self.pairs)]))
-
-
-def parse_langs(values: Sequence[str]) -> list[str]:
-    """Bare codes, each once; `zh-CN` is `zh`."""
-    return list(dict.fromkeys(map(bare_code, values)))
-
-
-def parse_pairs(values: Sequence[str]) -> list[tuple[str, str]]:
-    """Parse `fr-en`, `zh-CN-en` and the like; each pair once.
-
-    Raises:
-        ValueError: for anything but two language codes.
-    """
-    pairs = []
-    for value in values:
-        short = value
-        for lang, code in CORPUS_CODES.items():
-            short = short.replace(code, lang)
-        codes = short.split("-")
-        if len(codes) != 2 or not all(codes):
-            raise ValueError(f"st_pairs: expected <source>-<target> such as fr-en, found {value!r}")
-        pairs.append((codes[0], codes[1]))
-    return list(dict.fromkeys(pairs))
 
 
 def prepare(config: CoVoST2Config, out: Path, n_jobs: int = 1) -> Report:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_objsoup.data.corpora.clip_index import ClipIndex
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, SPLITS, clip_name
+from espnet_objsoup.data.corpora.commonvoice import SPLITS, clip_name
 from espnet_objsoup.data.corpora.covost2_report import Report
 from espnet_objsoup.data.corpora.tsv import read_rows
+from espnet_objsoup.data.languages import CORPUS_CODES
 from espnet_objsoup.data.scripts import in_foreign_script
 from espnet_objsoup.data.tables import NO_VALUE, DataDirError
 from espnet_objsoup.data.text import normalise_st_text

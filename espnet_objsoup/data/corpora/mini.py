@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_objsoup.data.corpora.covost2 import CORPUS_CODES
+from espnet_objsoup.data.languages import CORPUS_CODES
 from espnet_objsoup.data.parallel import map_jobs
 from espnet_objsoup.data.synthesis.lexicon import load_lexicon
 from espnet_objsoup.data.synthesis.linearise import LANGUAGES, linearise

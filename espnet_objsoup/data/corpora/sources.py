@@ -13,7 +13,8 @@ from pathlib import Path
 
 from humanfriendly import format_size
 
-from espnet_objsoup.data.corpora.commonvoice import CORPUS_CODES, language_dirs
+from espnet_objsoup.data.corpora.commonvoice import language_dirs
+from espnet_objsoup.data.languages import CORPUS_CODES
 
 _OPENSLR = "https://www.openslr.org/resources"
 _COVOST2 = "https://dl.fbaipublicfiles.com/covost"

@@ -113,5 +113,7 @@ def test_what_bleu_lacks_is_said_before_the_first_stage(
     assert check_config.main([*command, "en-ja ja-en"]) == 0
     monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: None)
     assert check_config.main([*command, "ja-en en-de"]) == 0  # only targets are cut into words
+    assert check_config.main([*command, "en-zh-CN zh-CN-en"]) == 0  # the target is zh
+    assert check_config.main([*command, "zh-CN-ja"]) == 1
     assert check_config.main([*command, "en-ja"]) == 1
     assert "MeCab, ipadic for ja: pip install 'sacrebleu[ja]'" in capsys.readouterr().err

@@ -197,6 +197,7 @@ def test_command_makes_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert BpeModel.read(tmp_path / "t" / "bpe.model").languages == ["en", "fr"]
     tokens = (tmp_path / "t" / "tokens.txt").read_text().splitlines()
     assert len(tokens) == len(set(tokens))
+    assert make_token_list.groups("en sv-SE sv|zh-CN") == [("en", "sv"), ("zh",)]
     assert make_token_list.main([*command, "--bpe_groups", "en|de"]) == 1
     assert "no group has fr" in capsys.readouterr().err
     for wrong, message in (

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_objsoup.data import datadir
-from espnet_objsoup.data.corpora.covost2 import CoVoST2Config, parse_pairs, prepare
+from espnet_objsoup.data.corpora.covost2 import CoVoST2Config, prepare
 from espnet_objsoup.data.corpora.covost2_report import Report
 from espnet_objsoup.data.datadir import DataDir
+from espnet_objsoup.data.languages import parse_pairs
 
 # Headers of Common Voice 4 and of a release of these days.
 OLD = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"

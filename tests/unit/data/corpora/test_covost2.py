@@ -7,14 +7,9 @@ import pytest
 
 from espnet_objsoup.bin import prepare_corpus
 from espnet_objsoup.data.corpora import clip_index
-from espnet_objsoup.data.corpora.covost2 import (
-    DIRECTIONS,
-    CoVoST2Config,
-    parse_langs,
-    parse_pairs,
-    prepare,
-)
+from espnet_objsoup.data.corpora.covost2 import DIRECTIONS, CoVoST2Config, prepare
 from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data.languages import parse_langs
 
 from .covost2_corpus import CLIPS, NEW, Corpus, client, make, split_form
 
@@ -214,18 +209,6 @@ def test_what_a_killed_run_left_is_removed(corpus: Corpus, tmp_path: Path) -> No
 
 def test_number_of_directions() -> None:
     assert Counter(target == "en" for _, target in DIRECTIONS) == {True: 21, False: 15}
-
-
-@pytest.mark.parametrize("value", ["fr", "fr-", "fr-en-de"])
-def test_bad_pairs_are_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="such as fr-en"):
-        parse_pairs([value])
-
-
-def test_pairs_are_read_with_and_without_region() -> None:
-    assert parse_pairs(["zh-CN-en", "en-sv-SE", "fr-en", "zh-en"]) == [
-        ("zh", "en"), ("en", "sv"), ("fr", "en"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
