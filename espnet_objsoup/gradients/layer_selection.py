@@ -166,8 +166,18 @@ class LayerSelector:
         return tuple(sorted(worst_first[: self.conf.top_k]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings; scans begin and end within an epoch."""
-        return {"names": list(self.names), "selected": list(self.selected)}
+        """Plain numbers, strings and tensors, with a scan that has begun."""
+        return {
+            "names": list(self.names),
+            "selected": list(self.selected),
+            "scan": {
+                "epoch": self._epoch,
+                "steps": sorted(self._scan_at),
+                "planned": self._planned,
+                "scanned": self._scanned,
+                "blocks": [dict(vars(block)) for block in self._blocks],
+            },
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -180,6 +190,14 @@ class LayerSelector:
         self.check_state(state)
         if self.scans:
             self.selected = tuple(int(i) for i in state["selected"])
+        scan = state.get("scan")  # not in checkpoints of earlier versions
+        if scan is not None:
+            self._epoch, self._scan_at = int(scan["epoch"]), frozenset(scan["steps"])
+            self._planned, self._scanned = int(scan["planned"]), int(scan["scanned"])
+            self._blocks = [
+                GramianStatistic(**{k: v.cpu() for k, v in block.items()})
+                for block in scan["blocks"]
+            ]
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Whether a checkpoint has the same layers.

@@ -35,6 +35,7 @@ class SoupConf:
         monitor: with recipe `static`, measure gradients without using them.
         reset_soup: start the soup afresh if a checkpoint holds another.
         max_nonfinite_steps: steps in a row without a finite loss and gradient that are borne.
+        checkpoint_interval_steps: steps between two checkpoints inside an epoch; 0: only after it.
     """
 
     recipe: str | None = None
@@ -50,6 +51,7 @@ class SoupConf:
     monitor: bool = False
     reset_soup: bool = False
     max_nonfinite_steps: int = 20
+    checkpoint_interval_steps: int = 0
 
     @classmethod
     def from_dict(cls, conf: Mapping[str, Any]) -> Self:
@@ -86,11 +88,15 @@ class SoupConf:
         return result
 
     def _check_numbers(self) -> None:
-        for key in ("weights_interval", "max_nonfinite_steps"):
+        for key, least in (
+            ("weights_interval", 1),
+            ("max_nonfinite_steps", 1),
+            ("checkpoint_interval_steps", 0),
+        ):
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise TrainerConfError(
-                    f"trainer_conf.{key}: expected a whole number >= 1, found {value!r}"
+                    f"trainer_conf.{key}: expected a whole number >= {least}, found {value!r}"
                 )
         for key in ("monitor", "reset_soup"):
             if not isinstance(getattr(self, key), bool):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ESPnet's training loop, opened into hooks.
+"""ESPnet's training loop, opened into hooks; the loop over epochs is in `epochs`.
 
 `espnet2.train.trainer.Trainer.train_one_epoch` (ESPnet 202611) does forward, backward, clipping,
 update and logging in one function. AbsTrainer takes the same step in the same order, each part in
@@ -23,9 +23,12 @@ from espnet2.train.trainer import Trainer, TrainerOptions, autocast_args
 from torch import Tensor, nn
 from torch.amp import GradScaler, autocast
 
+from espnet_objsoup.train.epochs import Epochs
 from espnet_objsoup.train.options import TrainerConfError, check_espnet_options
 from espnet_objsoup.train.progress import Progress
+from espnet_objsoup.train.saved_model import check_adapter
 from espnet_objsoup.train.state import StateCarrier
+from espnet_objsoup.train.step_checkpoints import StepCheckpoints
 
 
 @dataclass
@@ -76,17 +79,18 @@ class EpochContext:
 class AbsTrainer(Trainer):
     """ESPnet's trainer with one method per part of a step.
 
-    A subclass overrides what it changes: `begin_epoch`, `forward` (a batch to the model's output),
-    `objective` (that output to the scalar to differentiate), `backward`, `clip_gradients`,
-    `update` or `reject_step`, `end_step`, `end_epoch`.
+    A subclass overrides what it changes: `begin_epoch` or `continue_epoch`, `forward` (a batch to
+    the model's output), `objective` (that output to the scalar to differentiate), `backward`,
+    `clip_gradients`, `update` or `reject_step`, `end_step`, `end_epoch`.
     """
 
     @classmethod
     def run(cls, model: nn.Module, trainer_options: TrainerOptions, **kwargs: Any) -> None:
-        """Refuse what cannot be honoured, then run ESPnet's loop over epochs.
+        """Refuse what cannot be honoured, then run the loop over epochs.
 
         Raises:
             TrainerConfError: for an unsupported option, or several GPUs in one process.
+            CheckpointWriteError, DamagedCheckpointError: for checkpoints, see `epochs`.
         """
         check_espnet_options(trainer_options)
         distributed_option = kwargs["distributed_option"]
@@ -95,7 +99,19 @@ class AbsTrainer(Trainer):
                 f"ngpu: expected one process per GPU, found {distributed_option.ngpu} GPUs in one "
                 "process (DataParallel); add --multiprocessing_distributed true"
             )
-        super().run(model=model, trainer_options=trainer_options, **kwargs)
+        check_adapter(trainer_options)
+        Epochs(
+            trainer=cls,
+            model=model,
+            options=trainer_options,
+            interval=cls.checkpoint_interval_steps(trainer_options),
+            **kwargs,
+        ).run()
+
+    @classmethod
+    def checkpoint_interval_steps(cls, options: TrainerOptions) -> int:
+        """Optimiser steps between checkpoints inside an epoch; 0: none."""
+        return 0
 
     @classmethod
     def train_one_epoch(
@@ -109,8 +125,9 @@ class AbsTrainer(Trainer):
         summary_writer: Any,
         options: TrainerOptions,
         distributed_option: DistributedOption,
+        steps: StepCheckpoints | None = None,
     ) -> bool:
-        """One epoch.
+        """One epoch, or the rest of one if `steps` says so.
 
         Returns:
             True if no step updated the model, on which ESPnet stops training.
@@ -130,9 +147,13 @@ class AbsTrainer(Trainer):
             distributed=distributed_option.distributed,
             progress=Progress.of(iterator, reporter.get_epoch(), options),
         )
+        steps = steps or StepCheckpoints(0, None, lambda state: None)
         model.train()
-        cls.begin_epoch(context)
-        cls._loop(context, iterator, summary_writer)
+        if steps.resumes:
+            cls.continue_epoch(context)
+        else:
+            cls.begin_epoch(context)
+        cls._loop(context, iterator, summary_writer, steps)
         cls.end_epoch(context)
         return context.all_steps_are_invalid
 
@@ -141,15 +162,26 @@ class AbsTrainer(Trainer):
         """Called before the first batch of an epoch."""
 
     @classmethod
+    def continue_epoch(cls, context: EpochContext) -> None:
+        """Called in place of `begin_epoch` where a checkpoint inside the epoch was loaded."""
+
+    @classmethod
     def end_epoch(cls, context: EpochContext) -> None:
         """Called after the last batch of an epoch."""
 
     @classmethod
-    def _loop(cls, context: EpochContext, iterator: Iterable, summary_writer: Any) -> None:
+    def _loop(
+        cls,
+        context: EpochContext,
+        iterator: Iterable,
+        summary_writer: Any,
+        steps: StepCheckpoints,
+    ) -> None:
+        batches, done = steps.enter(context, iterator)
         # Ranks may have different numbers of batches: the first to finish stops the others.
         stop = torch.tensor(0, device=context.device)
-        timed = context.reporter.measure_iter_time(iterator, "iter_time")
-        for context.iteration, (utterances, batch) in enumerate(timed, 1):
+        timed = context.reporter.measure_iter_time(batches, "iter_time")
+        for context.iteration, (utterances, batch) in enumerate(timed, done + 1):
             if context.distributed:
                 torch.distributed.all_reduce(stop)
                 if stop > 0:
@@ -161,6 +193,7 @@ class AbsTrainer(Trainer):
             cls.micro_batch(context, batch)
             context.reporter.next()
             cls.log(context, summary_writer)
+            steps.after_batch(context)
         else:
             if context.distributed:
                 stop.fill_(1)

@@ -11,9 +11,11 @@ from espnet2.fileio.read_text import load_num_sequence_text, read_2columns_text
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.tasks.abs_task import IteratorOptions
 from espnet2.train.dataset import AbsDataset
+from torch.utils.data import DataLoader
 
 from espnet_objsoup.objectives import ObjectiveSpec
 from espnet_objsoup.train.preprocessor import NO_LABEL
+from espnet_objsoup.train.random_state import seeded
 from espnet_objsoup.train.sampler import (
     BatchLimit,
     LanguageSampler,
@@ -23,7 +25,7 @@ from espnet_objsoup.train.sampler import (
 
 
 class LanguageIterFactory(SequenceIterFactory):
-    """Iterators over a LanguageSampler's batches.
+    """Iterators over a LanguageSampler's batches; augmentation follows from seed and epoch.
 
     Attributes:
         expected_counts: objective -> expected number of its utterances in a batch, over all
@@ -33,6 +35,10 @@ class LanguageIterFactory(SequenceIterFactory):
     def __init__(self, expected_counts: Mapping[str, float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.expected_counts = dict(expected_counts)
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> DataLoader:
+        """Batches of an epoch, from 1, which can be entered anywhere."""
+        return seeded(super().build_iter(epoch, shuffle), self.seed, epoch)
 
 
 def batch_limit(batch_type: str, batch_bins: int, batch_size: int) -> BatchLimit:

@@ -14,6 +14,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from torch import Tensor, nn
 
 from espnet_objsoup.train.abs_trainer import AbsTrainer, EpochContext
+from espnet_objsoup.train.checkpoints import Checkpoints
 from espnet_objsoup.train.options import SoupConf, SoupTrainerOptions
 from espnet_objsoup.train.soup_run import SoupRun
 from espnet_objsoup.train.state import StateCarrier
@@ -47,6 +48,7 @@ class ObjSoupTrainer(AbsTrainer):
         monitor: bool = False,
         reset_soup: bool = False,
         max_nonfinite_steps: int = 20,
+        checkpoint_interval_steps: int = 0,
     ) -> None:
         """Never called: ESPnet's `--print_config` reads the defaults of `trainer_conf` here."""
         raise RuntimeError("trainers are used as classes, as in ESPnet")
@@ -82,8 +84,8 @@ class ObjSoupTrainer(AbsTrainer):
         run = SoupRun(trainer_options.soup, model, trainer_options.seed, directory)
         expected = getattr(kwargs["train_iter_factory"], "expected_counts", {})
         run.counts.know(expected, trainer_options.accum_grad)
-        checkpoint = Path(trainer_options.output_dir) / "checkpoint.pth"
-        if not (trainer_options.resume and checkpoint.exists()):
+        checkpoints = Checkpoints(Path(trainer_options.output_dir))
+        if not (trainer_options.resume and checkpoints.exist):
             run.log.start_afresh()
         logging.info("The soup, top level first:\n%s", run.describe())
         trainer_options.run = run
@@ -101,10 +103,16 @@ class ObjSoupTrainer(AbsTrainer):
         AbsTrainer.resume(checkpoint=checkpoint, optimizers=optimizers, **kwargs)
         carrier = optimizers[-1]
         if not carrier.restored:
+            carrier.content.log.start_afresh()
             logging.warning(
                 "%s was written without trainer: objsoup; the soup's state starts afresh",
                 checkpoint,
             )
+
+    @classmethod
+    def checkpoint_interval_steps(cls, options: SoupTrainerOptions) -> int:
+        """`trainer_conf.checkpoint_interval_steps`."""
+        return options.soup.checkpoint_interval_steps
 
     @classmethod
     def begin_epoch(cls, context: EpochContext) -> None:
@@ -115,9 +123,12 @@ class ObjSoupTrainer(AbsTrainer):
         """
         for optimizer in context.optimizers:
             optimizer.zero_grad()
-        iterations = context.progress.iterations
-        n_steps = None if iterations is None else iterations // context.options.accum_grad
-        context.options.run.begin_epoch(context.progress.epoch, n_steps)
+        context.options.run.begin_epoch(context.progress.epoch, _steps_of_epoch(context))
+
+    @classmethod
+    def continue_epoch(cls, context: EpochContext) -> None:
+        """The soup stands where it stood, unless it was reset."""
+        context.options.run.continue_epoch(context.progress.epoch, _steps_of_epoch(context))
 
     @classmethod
     def end_epoch(cls, context: EpochContext) -> None:
@@ -265,6 +276,11 @@ class ObjSoupTrainer(AbsTrainer):
         else:
             run.drop_step()  # the scaler looks for its scale
         context.reporter.register(run.report())
+
+
+def _steps_of_epoch(context: EpochContext) -> int | None:
+    iterations = context.progress.iterations
+    return None if iterations is None else iterations // context.options.accum_grad
 
 
 def _sum_over_processes(context: EpochContext, values: Tensor) -> Tensor:

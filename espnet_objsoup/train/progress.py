@@ -13,6 +13,9 @@ from torch import Tensor
 class Progress:
     """Counts utterances and averages statistics between two lines.
 
+    Attributes:
+        first: micro-batches done before this process began.
+
     Args:
         epoch: current epoch, from 1.
         max_epoch: last epoch.
@@ -29,6 +32,7 @@ class Progress:
         self.log_interval = log_interval
         self.grad_norm = math.nan
         self.learning_rate: float | None = None
+        self.first = 0
         self._started = time.monotonic()
         self._since_line = self._started
         self._utterances = 0
@@ -75,7 +79,7 @@ class Progress:
     def _to_go(self, iteration: int, now: float) -> str:
         if self.iterations is None:
             return ""
-        per_batch = (now - self._started) / iteration
+        per_batch = (now - self._started) / max(iteration - self.first, 1)
         epoch = per_batch * max(self.iterations - iteration, 0)
         training = epoch + per_batch * self.iterations * (self.max_epoch - self.epoch)
         return (

@@ -21,28 +21,40 @@ class SoupLog:
 
     Args:
         directory: of the experiment; None: nothing is written (other processes than the first).
+
+    Attributes:
+        lines: so many of them belong to this training.
     """
 
     def __init__(self, directory: Path | None) -> None:
         self.path = None if directory is None else Path(directory) / FILE_NAME
+        self.lines = 0
 
     def start_afresh(self) -> None:
         """Put a file of an earlier training aside, as `soup.1.jsonl`, `soup.2.jsonl`, ..."""
+        self.lines = 0
         if self.path is None or not self.path.exists():
             return
         numbers = itertools.count(1)
         names = (self.path.with_name(f"{self.path.stem}.{i}.jsonl") for i in numbers)
         os.replace(self.path, next(name for name in names if not name.exists()))
 
-    def rewind(self, steps: int) -> None:
-        """Keep the lines of the first `steps` steps only, whole or not at all."""
+    def rewind(self, steps: int, lines: int | None = None) -> None:
+        """Keep what was written before a checkpoint, every line whole or not at all.
+
+        Args:
+            steps: optimiser steps taken then.
+            lines: written then; None if the checkpoint does not say: by steps alone, a step
+                skipped right after it would be told twice.
+        """
         if self.path is None or not self.path.exists():
             return
         with open(self.path, encoding="utf-8") as file:
-            kept = [line for line in file if _step_of(line) <= steps]
+            kept = [line for line in file if _step_of(line) <= steps][:lines]
         temporary = self.path.with_name(self.path.name + ".tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
         os.replace(temporary, self.path)
+        self.lines = len(kept)
 
     def write(self, kind: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
         """Append one line.
@@ -58,6 +70,7 @@ class SoupLog:
         line = json.dumps({"kind": kind, "step": step, "epoch": epoch, **_plain(values)})
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+        self.lines += 1
 
     def write_scan(self, scan: Scan, step: int, names: list[str], objectives: list[str]) -> None:
         """Append what a scan found, with the cosines of every layer."""

@@ -95,6 +95,7 @@ class SoupRun:
             self.scale = GradientScale(torch.ones(len(of_head)))
         model.gradient_scale = self.scale
         self._step_of_epoch = 0
+        self._inside_epoch = False  # a state was loaded
         self._pending: GramianStatistic | None = None
         self._forgone = False  # the estimate of this step, in half precision
         self._pending_losses = torch.zeros(len(of_head), dtype=torch.float64)
@@ -113,13 +114,23 @@ class SoupRun:
             epoch: from 1.
             n_steps: optimiser steps of the epoch, None if unknown.
         """
-        self._step_of_epoch = 0
+        self._step_of_epoch, self._inside_epoch = 0, False
         self.drop_step()
         self.faults.forget()  # of micro-batches that the epoch before left over
         self.soup.begin_epoch(epoch)
         self._report = {}
         if self.measures:
             self.selector.begin_epoch(epoch, n_steps, always=self.conf.monitor)
+
+    def continue_epoch(self, epoch: int, n_steps: int | None) -> None:
+        """Go on inside an epoch as the loaded state left it; begin the epoch if none was loaded.
+
+        Args:
+            epoch: from 1.
+            n_steps: optimiser steps of the whole epoch, None if unknown.
+        """
+        if not self._inside_epoch:
+            self.begin_epoch(epoch, n_steps)
 
     def end_epoch(self) -> None:
         """Finish the epoch's scan, select layers, report."""
@@ -353,6 +364,8 @@ class SoupRun:
             "soup": self.soup.state_dict(),
             "selector": self.selector.state_dict() if self.measures else None,
             "faults": self.faults.state_dict(),
+            "step_of_epoch": self._step_of_epoch,
+            "log_lines": self.log.lines,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -377,7 +390,10 @@ class SoupRun:
         self.steps = int(state["steps"])
         self.counts.load_state_dict(state["counts"])
         self.faults.load_state_dict(state["faults"])
-        self.log.rewind(self.steps)
+        # Checkpoints of earlier versions have neither.
+        self._step_of_epoch = int(state.get("step_of_epoch", 0))
+        self._inside_epoch = True
+        self.log.rewind(self.steps, state.get("log_lines"))
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         if state.get("version") != FORMAT_VERSION:
