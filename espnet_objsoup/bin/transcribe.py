@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from espnet_objsoup.bin.cli import main_guard
-from espnet_objsoup.transcription import arguments, command
+from espnet_objsoup.transcription import arguments
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -17,7 +17,11 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return command.main(get_parser(), "asr", argv)
+    parser = get_parser()
+    args = parser.parse_intermixed_args(argv)  # `a.wav --lang fr b.wav`, too
+    from espnet_objsoup.transcription import command
+
+    return command.main(parser, args, "asr")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 
 import importlib.util
 import os
+import signal
+import socket
+import sys
 import tempfile
 import threading
 import warnings
@@ -32,6 +35,26 @@ def check_installed() -> None:
         raise RuntimeError(f"expected Gradio for the page, found it is not installed: {_INSTALL}")
 
 
+def check_address(host: str, port: int) -> None:
+    """See before a model is loaded that the page can be served there.
+
+    Raises:
+        RuntimeError: saying why not.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as err:
+        raise RuntimeError(
+            f"expected to listen at {host}, port {port}, found it cannot be used "
+            f"({err.strerror or err}); choose another --port or --host"
+        ) from err
+
+
 def serve(choice: ModelChoice, title: str, host: str, port: int) -> None:
     """Load a model and serve its page until Ctrl-C.
 
@@ -42,11 +65,12 @@ def serve(choice: ModelChoice, title: str, host: str, port: int) -> None:
         port: likewise.
 
     Raises:
-        RuntimeError: if Gradio is not installed, or the address cannot be used.
+        OSError: if the address cannot be used.
         InferenceError: if the model cannot be loaded.
     """
-    check_installed()
     os.environ.update(_SETTINGS)
+    # Ends as Ctrl-C does, so that uploads are deleted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="objsoup_demo_") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         with warnings.catch_warnings():
@@ -59,28 +83,22 @@ def serve(choice: ModelChoice, title: str, host: str, port: int) -> None:
 
         speech2text = choice.load()
         page = build_page(Answerer(speech2text, choice.has_ctc), choice.objectives, title)
-        try:
-            page.queue(api_open=False).launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                inbrowser=False,
-                ssr_mode=False,
-                mcp_server=False,
-                prevent_thread_lock=True,
-                show_error=True,
-                quiet=True,
-                footer_links=[],
-                max_file_size=_LARGEST_UPLOAD,
-                allowed_paths=[],
-                # Names of fonts that every system has: none is fetched.
-                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-            )
-        except OSError as err:
-            raise RuntimeError(
-                f"expected to listen at {host}, port {port}, found it cannot be used ({err}); "
-                "choose another --port or --host"
-            ) from err
+        page.queue(api_open=False).launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            ssr_mode=False,
+            mcp_server=False,
+            prevent_thread_lock=True,
+            show_error=True,
+            quiet=True,
+            footer_links=[],
+            max_file_size=_LARGEST_UPLOAD,
+            allowed_paths=[],
+            # Names of fonts that every system has: none is fetched.
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        )
         print(f"http://{host}:{page.server_port} (Ctrl-C ends)", flush=True)
         try:
             threading.Event().wait()

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that transcribe and translate share, and what they mean together."""
+"""Options that transcribe and translate share, and what they mean together.
+
+Little is imported, so that --help is immediate.
+"""
 
 import argparse
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_objsoup.bin.cli import positive_int
-from espnet_objsoup.inference.segmentation import SegmentOptions
-from espnet_objsoup.transcription.formats import FORMATS, Format, make_format
 from espnet_objsoup.transcription.inputs import STDIN, UsageError
-from espnet_objsoup.transcription.subtitles import Layout
+
+if TYPE_CHECKING:
+    from espnet_objsoup.transcription.formats import Format
+
+FORMATS = ("text", "jsonl", "srt", "vtt")
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
@@ -99,9 +105,8 @@ def add_model(group: Arguments) -> None:
         help=f"of the encoder: {', '.join(DTYPES)} (default float32)", metavar="DTYPE",
     )  # fmt: skip
     group.add_argument(
-        "--max_segment_s", type=float, default=SegmentOptions.max_segment_s, metavar="S",
-        help="longer audio is cut, in pauses if there are any; less helps a model that was trained "
-        "on short utterances (default %(default)g)",
+        "--max_segment_s", type=float, metavar="S",
+        help="longer audio is cut, in pauses if there are any; default: what the model is used to",
     )  # fmt: skip
 
 
@@ -128,7 +133,7 @@ def _add_output(group: Arguments) -> None:
     )  # fmt: skip
 
 
-def check(args: argparse.Namespace) -> Format:
+def check(args: argparse.Namespace) -> "Format":
     """See that options make sense together; returns the format that they ask for.
 
     Raises:
@@ -145,4 +150,8 @@ def check(args: argparse.Namespace) -> Format:
         )
     if args.word_times and args.format == "text":
         raise UsageError("--word_times: expected --format jsonl (srt and vtt use them unasked)")
+    # Half a second, of which --help has no need.
+    from espnet_objsoup.transcription.formats import make_format
+    from espnet_objsoup.transcription.subtitles import Layout
+
     return make_format(args.format, args.nbest, Layout(args.line_width, args.max_lines))

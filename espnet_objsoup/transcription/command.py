@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import print_error
@@ -31,16 +30,14 @@ from espnet_objsoup.transcription.outputs import (
 from espnet_objsoup.transcription.run import Outcome, Request, run
 
 
-def main(parser: argparse.ArgumentParser, task: str, argv: Sequence[str] | None) -> int:
+def main(parser: argparse.ArgumentParser, args: argparse.Namespace, task: str) -> int:
     """Run a command; returns the exit status.
 
     Args:
-        parser: from `arguments.get_parser`.
+        parser: tells of usage errors.
+        args: parsed by it.
         task: `asr` or `st`.
-        argv: arguments; None: those of the process.
     """
-    # `a.wav --lang fr b.wav`, too
-    args = parser.parse_intermixed_args(argv)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         return _main(args, task, check(args))

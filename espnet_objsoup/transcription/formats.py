@@ -115,9 +115,6 @@ def make_format(name: str, nbest: int, layout: Layout) -> Format:
     }[name]()
 
 
-FORMATS = ("text", "jsonl", "srt", "vtt")
-
-
 def timestamp(seconds: float, decimal_mark: str) -> str:
     """Hours, minutes, seconds and milliseconds, as subtitles have them."""
     milliseconds = round(max(seconds, 0.0) * 1000)

@@ -126,7 +126,8 @@ def choose_model(args: Namespace) -> ModelChoice:
         ModelError: if there is no such model.
         InferenceError: if a configuration is wrong.
     """
-    segments = SegmentOptions(max_segment_s=args.max_segment_s)
+    limit = args.max_segment_s
+    segments = SegmentOptions() if limit is None else SegmentOptions(max_segment_s=limit)
     options = None if args.config is None else _search_options(args.config)
     files = find_model(args.model)
     if options is None:

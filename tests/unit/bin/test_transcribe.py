@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -219,7 +220,7 @@ def test_usage_errors(here: Path, capsys: Captured, words: list[str], message: s
         ),
         (["a.wav", "--config", "beam.yaml"], "beam.yaml: decoding options: unknown key beams"),
         (["a.wav", "--config", "none.yaml"], "none.yaml"),
-        (["a.wav", "--max_segment_s", "0"], "max_segment_s: expected at least 1 s"),
+        (["a.wav", "--max_segment_s", "0"], "max_segment_s: expected at least 1"),
         (["a.wav", "--output", "none/a.txt"], "found no none; make it first"),
         (
             ["a.wav", "--model", "no_ctc", "--format", "jsonl", "--word_times"],
@@ -304,17 +305,20 @@ def test_a_reader_that_has_seen_enough(here: Path) -> None:
     assert done.stderr == b""
 
 
-def test_help_and_mistakes_are_immediate() -> None:
+@pytest.mark.parametrize(
+    "words", [["transcribe", "--help"], ["translate", "--model", "x"], ["transcribe", "x"]]
+)
+def test_help_and_mistakes_are_immediate(words: list[str]) -> None:
     code = (
         "import sys; from espnet_objsoup.bin.objsoup import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'espnet2', 'scipy', 'gradio'} & set(sys.modules)"
     )
-    for words in (["transcribe", "--help"], ["translate", "--model", "x"], ["transcribe", "x"]):
-        seconds = []
-        for _ in range(3):
-            begin = time.monotonic()
-            subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)
-            seconds.append(time.monotonic() - begin)
-        assert min(seconds) < 1.0
+    seconds = []
+    for _ in range(3):
+        # Time of the processor: the tests may share it with other work.
+        begin = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)
+        seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - begin)
+    assert min(seconds) < 1.0
