@@ -169,8 +169,10 @@ def _explain(err: Exception, repository: str, endpoint: str) -> HubError | None:
     if isinstance(err, HfHubHTTPError):
         return _explain_answer(err, repository, endpoint)
     # hf_xet calls an answer that it does not like a lost connection.
-    answer = re.search(r"HTTP status \w+ error \((\d{3}[^)]*)\)", str(err))
+    answer = re.search(r"HTTP status \w+ error \(((\d{3})[^)]*)\)", str(err))
     if answer and not isinstance(err, httpx2.HTTPError):
+        if int(answer[2]) in _BUSY:
+            return _busy(endpoint, answer[1])
         return HubError(
             f"{repository}: the hub refuses to hand over large files ({answer[1]}); check that the "
             f"token in {token_source()} has the permission, and run again"
@@ -221,11 +223,15 @@ def _explain_answer(err: HfHubHTTPError, repository: str, endpoint: str) -> HubE
             f"{repository}: somebody else has changed it during the upload (412); run again"
         )
     if status in _BUSY:
-        return NoConnectionError(
-            f"{endpoint}: the hub answers {status} again and again ({said}); run again later, what "
-            "has arrived is not sent again"
-        )
+        return _busy(endpoint, f"{status}: {said}")
     return HubError(f"{repository}: the hub answers {status}: {said}")
+
+
+def _busy(endpoint: str, said: str) -> NoConnectionError:
+    return NoConnectionError(
+        f"{endpoint}: expected an answer of the hub, found again and again: {said}; run again "
+        "later, what has arrived is not sent again"
+    )
 
 
 def _line(err: object) -> str:

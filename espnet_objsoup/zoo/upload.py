@@ -250,7 +250,8 @@ def _commit(
 
 def _planned(path: Path, name: str) -> PlannedFile:
     size = path.stat().st_size
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
+    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
+    sha1.update(b"blob %d\0" % size)  # what Git calls the file's object
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             sha256.update(chunk)

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 
 from espnet_objsoup.bin.upload import main
 from espnet_objsoup.zoo.errors import ModelError
-from espnet_objsoup.zoo.hub_client import HubError, NoConnectionError
+from espnet_objsoup.zoo.hub_client import HubError, NoConnectionError, explained, make_api
 from espnet_objsoup.zoo.upload import Plan, make_plan, push, show
 from tests.unit.zoo.hub_models import LARGE, WEIGHTS, model_files, write_folder, write_zip
 from tests.unit.zoo.hub_settings import CLOSED, TOKEN
@@ -125,10 +125,26 @@ def test_a_gateway_page_in_place_of_json_is_survived(plan, hub):
 @pytest.mark.parametrize("request_pattern", ["GET /api/models/ada/tiny$", PUT, COMMIT])
 def test_a_hub_that_stays_down_is_an_error_that_says_so(plan, hub, request_pattern):
     hub.state.fail(request_pattern, 503, times=-1)
-    with pytest.raises(NoConnectionError, match=r"answers 503 again and again .*run again later"):
+    with pytest.raises(NoConnectionError, match=r"found again and again: 503: .*run again later"):
         pushed(plan, hub)
     # Tries are bounded, and the client's own are not multiplied by ours.
     assert len(hub.state.sent(request_pattern)) <= 6 * len(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "expected"),
+    [
+        ("client error (403 Forbidden)", HubError, r"refuses to hand over large files \(403 Forb"),
+        ("server error (503 Service Unavailable)", NoConnectionError, "again and again: 503 Serv"),
+    ],
+)
+def test_errors_of_xet(monkeypatch, status, kind, expected):
+    # As hf_xet 1.8 words them, after a minute and a half with 503.
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(kind, match=expected), explained("ada/tiny", make_api()):
+        raise ConnectionError(
+            f"Network error: Request error: HTTP status {status}, domain: http://"
+        )
 
 
 def test_no_network(plan, monkeypatch):
