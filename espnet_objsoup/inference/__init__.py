@@ -16,6 +16,7 @@ from espnet_objsoup.inference.results import (
     Segment,
     Word,
 )
+from espnet_objsoup.inference.segmentation import SegmentOptions
 
 if TYPE_CHECKING:
     from espnet_objsoup.inference.speech2text import Speech2Text
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "SearchOptions",
     "Segment",
+    "SegmentOptions",
     "Speech2Text",
     "Word",
 ]

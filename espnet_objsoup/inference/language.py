@@ -3,7 +3,8 @@
 
 The decoder is told the language by its prompt and not asked for it. But with the prompt of the
 spoken language it finds what was said more probable than with others', so the languages are
-compared by the probability of the same tokens after each one's prompt.
+compared by the probability of the same tokens after each one's prompt. Only the decoder of
+recognition is of use: that of translation hardly minds which language it is told.
 
 Shapes: B utterances, T frames, D features, L tokens, K languages, V vocabulary.
 """
@@ -17,14 +18,28 @@ from espnet_objsoup.decoding.options import InferenceError
 from espnet_objsoup.inference.search import Searches
 
 
+def check_can_identify(searches: Searches, langs: Sequence[str]) -> None:
+    """Whether a model can tell its languages apart.
+
+    Raises:
+        InferenceError: saying what it lacks.
+    """
+    heads = searches.model.heads
+    lacks = None
+    if "asr" not in heads:
+        lacks = "it has no head for recognition"
+    elif heads["asr"].decoder is None:
+        lacks = "its recognition is by CTC only, which does not depend on the language"
+    if lacks is not None:
+        raise InferenceError(
+            f"lang: expected one of {', '.join(langs)}, found None; this model cannot guess it: "
+            f"{lacks}"
+        )
+
+
 @torch.no_grad()
 def language_log_likelihoods(
-    searches: Searches,
-    h: Tensor,
-    lengths: Tensor,
-    task: str,
-    langs: Sequence[str],
-    target_langs: Sequence[str | None],
+    searches: Searches, h: Tensor, lengths: Tensor, langs: Sequence[str]
 ) -> Tensor:
     """Log-probability (B, K) of what was said after the prompt of each language.
 
@@ -32,42 +47,23 @@ def language_log_likelihoods(
     language's own best hypothesis is tried with all prompts, and the most probable one counts.
 
     Args:
-        searches: of the model.
+        searches: of a model that `check_can_identify` has found fit.
         h, lengths: (B, T, D) and (B,), encoder output.
-        task: `asr` or `st`.
-        langs, target_langs: K languages, and what they are translated into.
-
-    Raises:
-        InferenceError: if the head has no decoder, which alone is told the language.
+        langs: K languages.
     """
-    head = searches.head(task)
-    if head.decoder is None:
-        raise InferenceError(
-            f"lang: expected one of {', '.join(langs)}, found None; it cannot be guessed because "
-            f"the model's {task} head has CTC only, which does not depend on it"
-        )
-    if head.ctc is not None:
-        candidates = [searches.greedy_ctc(h, lengths, task)]
+    if searches.head("asr").ctc is not None:
+        candidates = [searches.greedy_ctc(h, lengths, "asr")]
     else:
+        nothing = [None] * len(h)
         candidates = [
-            [
-                best
-                for best, *_ in searches.search(
-                    h, lengths, task, [lang] * len(h), [target] * len(h)
-                )
-            ]
-            for lang, target in zip(langs, target_langs, strict=True)
+            [best for best, *_ in searches.search(h, lengths, "asr", [lang] * len(h), nothing)]
+            for lang in langs
         ]
-    scores = [
-        torch.stack(
-            [
-                _log_p(searches, h, lengths, task, [c.token_ids for c in of_all], lang, target)
-                for lang, target in zip(langs, target_langs, strict=True)
-            ],
-            dim=1,
-        )
-        for of_all in candidates
-    ]
+    scores = []
+    for of_all in candidates:
+        tokens = [hypothesis.token_ids for hypothesis in of_all]
+        columns = [_log_p(searches, h, lengths, tokens, lang) for lang in langs]
+        scores.append(torch.stack(columns, dim=1))
     return torch.stack(scores).amax(0)
 
 
@@ -75,14 +71,12 @@ def _log_p(
     searches: Searches,
     h: Tensor,
     lengths: Tensor,
-    task: str,
     tokens: Sequence[Sequence[int]],
     lang: str,
-    target_lang: str | None,
 ) -> Tensor:
     """Log-probability (B,) of tokens and the end after a language's prompt."""
-    model, decoder = searches.model, searches.head(task).decoder
-    prompt = model.prompt(task, lang, target_lang)
+    model, decoder = searches.model, searches.head("asr").decoder
+    prompt = model.prompt("asr", lang)
     rows = [torch.tensor([*prompt, *ids, model.eos], device=h.device) for ids in tokens]
     sequences = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=model.eos)
     counts = torch.tensor([len(row) - 1 for row in rows], device=h.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from espnet_objsoup.bin.input_checks import model_sample_rate
 from espnet_objsoup.decoding.options import InferenceError, read_train_config
+from espnet_objsoup.inference.lengths import TrainedLength, trained_length
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
 from espnet_objsoup.tasks.objsoup import ObjSoupTask
 from espnet_objsoup.train.tokenizer import make_tokenizer
@@ -29,6 +30,7 @@ class LoadedModel:
         model: in evaluation mode on `device`; the encoder has `dtype`, all else `full_dtype`.
         tokenizer, token_type: of its token list; the type is `bpe`, `char` or `word`.
         sample_rate_hz: of the speech it was trained on.
+        trained_length: of its training utterances, if that is known.
     """
 
     model: ESPnetObjSoupModel
@@ -38,6 +40,7 @@ class LoadedModel:
     dtype: torch.dtype
     full_dtype: torch.dtype
     sample_rate_hz: int
+    trained_length: TrainedLength | None = None
 
 
 def load_model(train_config: Path, model_file: Path, device: str, dtype: str) -> LoadedModel:
@@ -67,7 +70,14 @@ def load_model(train_config: Path, model_file: Path, device: str, dtype: str) ->
     # ESPnet's default frontend does not keep its rate.
     rate = model_sample_rate(conf) or _DEFAULT_RATE_HZ
     return LoadedModel(
-        model, tokenizer, args.token_type, torch_device, torch_dtype, full_dtype, rate
+        model,
+        tokenizer,
+        args.token_type,
+        torch_device,
+        torch_dtype,
+        full_dtype,
+        rate,
+        trained_length(conf),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import batched
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,8 @@ from espnet_objsoup.inference.language import language_log_likelihoods
 from espnet_objsoup.inference.request import Request
 from espnet_objsoup.inference.results import Hypothesis, Result
 from espnet_objsoup.inference.search import Searches
-from espnet_objsoup.inference.segmentation import Piece, SegmentOptions, split
+from espnet_objsoup.inference.segmentation import Piece, SegmentLengths, split
+from espnet_objsoup.inference.silence import is_inaudible
 from espnet_objsoup.inference.transcript import (
     DecodedPiece,
     TextRules,
@@ -55,6 +57,20 @@ class _Row:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _End:
+    """All pieces of a source have been read.
+
+    Attributes:
+        audio_s: its duration.
+    """
+
+    audio_s: float
+
+
+_Read = Piece | _End | SourceError
+
+
 class Pipeline:
     """Decodes sources.
 
@@ -63,7 +79,7 @@ class Pipeline:
         segments: how long audio is cut.
     """
 
-    def __init__(self, encoder: Encoder, searches: Searches, segments: SegmentOptions) -> None:
+    def __init__(self, encoder: Encoder, searches: Searches, segments: SegmentLengths) -> None:
         self.encoder = encoder
         self.searches = searches
         self.segments = segments
@@ -87,7 +103,8 @@ class Pipeline:
             for i, found in pool:
                 if isinstance(found, SourceError):
                     outcomes[i] = found
-                elif found.is_last:
+                elif isinstance(found, _End):
+                    transcripts[i].audio_s = found.audio_s
                     outcomes[i] = transcripts[i].results(request.nbest, request.word_times)
             while given in outcomes:
                 yield outcomes.pop(given)
@@ -95,15 +112,38 @@ class Pipeline:
 
     def _transcript(self, request: Request) -> Transcript:
         target = None if request.lang is None else request.targets[request.lang]
-        return Transcript(self.rules, request.task, request.lang, target)
+        guessed = request.lang is None
+        lang = UNDETERMINED if guessed else request.lang
+        return Transcript(self.rules, request.task, lang, target, guessed)
 
-    def _pieces(self, sources: Sequence[Source]) -> Iterator[tuple[int, Piece | SourceError]]:
+    def _pieces(
+        self, sources: Sequence[Source]
+    ) -> Iterator[tuple[int, Piece | _End | SourceError]]:
+        """Numbers of the sources with their pieces, and after those the end of each source."""
         for i, source in enumerate(sources):
+            samples = 0
+
+            def counted(source: Source = source) -> Iterator[np.ndarray]:
+                nonlocal samples
+                for block in blocks(source, self.rate_hz):
+                    samples += len(block)
+                    yield block
+
             try:
-                for piece in self.pieces(source):
+                for piece in split(counted(), self.rate_hz, self.segments):
+                    self._check_length(source, piece)
                     yield i, piece
+                yield i, _End(samples / self.rate_hz)
             except SourceError as err:
                 yield i, err
+
+    def _check_length(self, source: Source, piece: Piece) -> None:
+        if piece.is_whole and self.encoder.is_too_short(len(piece.samples)):
+            raise SourceError(
+                source.name,
+                f"expected at least {self.encoder.shortest / self.rate_hz:.3f} s of speech, "
+                f"found {len(piece.samples) / self.rate_hz:.3f} s",
+            )
 
     def pieces(self, source: Source) -> Iterator[Piece]:
         """Pieces of a source.
@@ -111,20 +151,20 @@ class Pipeline:
         Raises:
             SourceError: if it cannot be read or is too short.
         """
-        for piece in split(blocks(source, self.rate_hz), self.rate_hz, self.segments):
-            if piece.is_last and self.encoder.is_too_short(len(piece.samples)):
-                raise SourceError(
-                    source.name,
-                    f"expected at least {self.encoder.shortest / self.rate_hz:.3f} s of speech, "
-                    f"found {len(piece.samples) / self.rate_hz:.3f} s",
-                )
-            yield piece
+        for _, found in self._pieces([source]):
+            if isinstance(found, SourceError):
+                raise found
+            if isinstance(found, Piece):
+                yield found
+
+    def _is_decoded(self, piece: Piece) -> bool:
+        return not (is_inaudible(piece.samples) or self.encoder.is_too_short(len(piece.samples)))
 
     def _decode(
         self, rows: Sequence[_Row], transcripts: Sequence[Transcript], request: Request
     ) -> None:
         """Decode pieces and add them to the transcripts of their sources."""
-        heard = [row for row in rows if not row.piece.is_silent]
+        heard = [row for row in rows if self._is_decoded(row.piece)]
         heard.sort(key=lambda row: -len(row.piece.samples))
         for batch in batched(heard, request.batch_size):
             _in_halves(self._encode, batch)
@@ -155,7 +195,7 @@ class Pipeline:
             return
         of_source: dict[int, list[_Row]] = {}
         for row in rows:  # in the order of the audio
-            if row.h is not None and transcripts[row.source].lang in (None, UNDETERMINED):
+            if row.h is not None and transcripts[row.source].lang == UNDETERMINED:
                 of_source.setdefault(row.source, []).append(row)
         chosen = [r for of_one in of_source.values() for r in of_one[:_PIECES_FOR_LANGUAGE]]
         scores: dict[int, Tensor] = {}
@@ -163,21 +203,15 @@ class Pipeline:
             found = _in_halves(lambda part: self._language_scores(part, request), batch)
             for row, of_row in zip(batch, found, strict=True):
                 scores[row.source] = scores.get(row.source, 0.0) + of_row
-        for source, transcript in enumerate(transcripts):
-            transcript.lang_was_guessed = True
-            if source in scores:
-                transcript.lang = request.languages[int(scores[source].argmax())]
-                transcript.target_lang = request.targets[transcript.lang]
-            elif transcript.lang is None:
-                transcript.lang = UNDETERMINED
+        for source, of_source_scores in scores.items():
+            lang = request.languages[int(of_source_scores.argmax())]
+            transcripts[source].lang = lang
+            transcripts[source].target_lang = request.targets[lang]
 
     def _language_scores(self, rows: Sequence[_Row], request: Request) -> list[Tensor]:
         start = time.perf_counter()
         h, lengths = _padded(rows)
-        targets = list(request.targets.values())
-        found = language_log_likelihoods(
-            self.searches, h, lengths, request.task, request.languages, targets
-        )
+        found = language_log_likelihoods(self.searches, h, lengths, request.languages)
         _share_time(rows, time.perf_counter() - start)
         return list(found)
 
@@ -186,7 +220,9 @@ class Pipeline:
         total = torch.zeros(len(request.targets))
         count = 0
         for piece in self.pieces(source):
-            if count < _PIECES_FOR_LANGUAGE and not piece.is_silent:
+            if count == _PIECES_FOR_LANGUAGE:
+                break
+            if self._is_decoded(piece):
                 row = _Row(0, piece)
                 self._encode([row])
                 total = total + self._language_scores([row], request)[0].cpu()
@@ -200,10 +236,10 @@ class Pipeline:
             SourceError: if it is longer, or cannot be used.
         """
         row = _Row(0, next(self.pieces(source)))
-        if not row.piece.is_last:
+        if not row.piece.is_whole:
             raise SourceError(
                 source.name,
-                f"expected at most {self.segments.max_segment_s} s of speech, found more",
+                f"expected at most {self.segments.whole_s} s of speech, found more",
             )
         self._encode([row])
         return row.h[None]
@@ -233,9 +269,9 @@ class Pipeline:
         self, row: _Row, hypotheses: Sequence[Hypothesis], request: Request
     ) -> list[TimedHypothesis]:
         """Hypotheses with the times of their tokens, where they are asked for or help to join."""
-        is_whole = row.piece.is_last and row.piece.start_s == 0.0
         head = self.searches.head(request.task)
-        if request.task != "asr" or head.ctc is None or (is_whole and not request.word_times):
+        helps = request.word_times or not row.piece.is_whole
+        if request.task != "asr" or head.ctc is None or not helps:
             return [TimedHypothesis(hypothesis) for hypothesis in hypotheses]
         log_p = self.searches.ctc_log_p(row.h[None], request.task)[0].float()
         shift_s = self.encoder.frame_shift_s

@@ -86,7 +86,9 @@ def choose_targets(
         return dict.fromkeys(languages_of(objectives, task) if lang is None else [lang])
     if lang is not None:
         return {lang: target_lang or _only_target(objectives, lang)}
-    spoken = languages_of(objectives, task)
+    # Languages that the model does not recognise cannot be guessed.
+    known = set(languages_of(objectives, "asr"))
+    spoken = [name for name in languages_of(objectives, task) if name in known]
     if target_lang is None:
         return {name: _only_target(objectives, name) for name in spoken}
     found = {name: target_lang for name in spoken if target_lang in targets_of(objectives, name)}

@@ -1,24 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long audio in segments that a model can take.
 
-A cut is made in a pause where there is one; where there is none, segments overlap, and what was
-decoded twice is joined by `joining`. Neither torch nor espnet2 is imported.
+A long pause ends a segment, as it ends an utterance. Where there is none before a segment gets too
+long, the longest pause does; where there is none at all, segments overlap, and what is decoded
+twice is joined by `joining`. Neither torch nor espnet2 is imported.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from espnet_objsoup.decoding.options import InferenceError
+from espnet_objsoup.inference.lengths import TrainedLength
+from espnet_objsoup.inference.silence import SilenceDetector, frame_samples
 
-_FRAME_S = 0.01
-_PAUSE_S = 0.3
-# A pause is that much below the louder part of its surroundings.
-_PAUSE_DB = 25.0
-_LOUD_PERCENTILE = 90
-_SILENCE_PEAK = 10 ** (-70 / 20)
-_EPSILON = 1e-12
+DEFAULT_MAX_SEGMENT_S = 30.0
+LEAST_MAX_SEGMENT_S = 1.0
+# Silences in a word are shorter than the first, those between utterances longer than the second;
+# the third parts even less than an utterance.
+_SHORTEST_PAUSE_S = 0.2
+_END_OF_UTTERANCE_S = 0.4
+_LONG_PAUSE_S = 1.0
+_SHORTEST_UTTERANCE_S = 1.0
+# Less sound between pauses is a click.
+_SHORTEST_SOUND_S = 0.1
+# What is left of a pause at the ends of a segment.
+_MARGIN_S = 0.03
 
 
 @dataclass(frozen=True)
@@ -26,29 +34,61 @@ class SegmentOptions:
     """How long audio is cut.
 
     Attributes:
-        max_segment_s: longest segment.
+        max_segment_s: longest segment; None: as long as few utterances were in training, or
+            `DEFAULT_MAX_SEGMENT_S` if that is not known.
+        max_whole_s: audio up to this is not cut; None: `max_segment_s`, and if that is not given
+            either, the longest utterance in training.
         overlap_s: of segments without a pause between them; at most a quarter of the longest.
 
     Raises:
-        InferenceError: for lengths that do not go together.
+        InferenceError: for lengths that no segment can have.
     """
 
-    max_segment_s: float = 30.0
+    max_segment_s: float | None = None
+    max_whole_s: float | None = None
     overlap_s: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check how the lengths go together."""
-        if not self.max_segment_s >= 1.0:
-            raise InferenceError(
-                f"max_segment_s: expected at least 1 s, found {self.max_segment_s}"
-            )
+        """Check the lengths."""
+        for name in ("max_segment_s", "max_whole_s"):
+            value = getattr(self, name)
+            if value is not None and not value >= LEAST_MAX_SEGMENT_S:
+                raise InferenceError(
+                    f"{name}: expected at least {LEAST_MAX_SEGMENT_S} s, found {value}"
+                )
         if not self.overlap_s >= 0.0:
             raise InferenceError(f"overlap_s: expected 0 s or more, found {self.overlap_s}")
 
-    @property
-    def used_overlap_s(self) -> float:
-        """Overlap, which is short in short segments."""
-        return min(self.overlap_s, self.max_segment_s / 4)
+    def for_model(self, trained: TrainedLength | None) -> "SegmentLengths":
+        """Lengths for a model.
+
+        Args:
+            trained: lengths of its training utterances, if they are known.
+        """
+        default = DEFAULT_MAX_SEGMENT_S
+        usual, longest = (default, default) if trained is None else trained.as_list()
+        segment = max(LEAST_MAX_SEGMENT_S, usual)
+        whole = longest
+        if self.max_segment_s is not None:
+            segment = whole = self.max_segment_s
+        if self.max_whole_s is not None:
+            whole = self.max_whole_s
+        return SegmentLengths(segment, max(segment, whole), min(self.overlap_s, segment / 4))
+
+
+@dataclass(frozen=True)
+class SegmentLengths:
+    """Lengths that are settled.
+
+    Attributes:
+        segment_s: longest segment of audio that is cut.
+        whole_s: longest audio that is not.
+        overlap_s: of segments without a pause between them.
+    """
+
+    segment_s: float
+    whole_s: float
+    overlap_s: float
 
 
 @dataclass(frozen=True)
@@ -59,81 +99,150 @@ class Piece:
         start_s: where it begins in the audio.
         overlap_s: of its beginning with the end of the piece before it.
         samples: (N,).
-        is_last: nothing follows.
+        is_whole: it is all of the audio.
     """
 
     start_s: float
     overlap_s: float
     samples: np.ndarray
-    is_last: bool
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether there is nothing to hear in it."""
-        return float(np.abs(self.samples).max(initial=0.0)) < _SILENCE_PEAK
+    is_whole: bool = False
 
 
-def split(blocks: Iterable[np.ndarray], rate_hz: int, options: SegmentOptions) -> Iterator[Piece]:
+def split(blocks: Iterable[np.ndarray], rate_hz: int, lengths: SegmentLengths) -> Iterator[Piece]:
     """Cut a stream of samples into pieces.
 
-    Audio no longer than the longest segment is one piece, as it is.
+    Short audio is one piece, as it is. Of longer audio pauses are left out.
 
     Args:
         blocks: arrays (N,).
         rate_hz: of the samples.
-        options: of the cuts.
+        lengths: of the pieces.
     """
-    longest = round(options.max_segment_s * rate_hz)
-    # So much more is read ahead, so that no rest is shorter than this.
-    shortest = longest // 5
-    overlap = round(options.used_overlap_s * rate_hz)
-    source = iter(blocks)
-    buffer = np.zeros(0, np.float32)
-    start, before, ended = 0, 0, False
-    while True:
-        buffer, ended = _fill(buffer, source, longest + shortest, ended)
-        if ended and len(buffer) <= longest:
-            yield Piece(start / rate_hz, before / rate_hz, buffer, True)
-            return
-        latest = min(longest, len(buffer) - shortest)
-        cut = _find_pause(buffer, latest // 2, latest, rate_hz)
-        end, again = (latest, overlap) if cut is None else (cut, 0)
-        yield Piece(start / rate_hz, before / rate_hz, buffer[:end], False)
-        buffer = buffer[end - again :]
-        start, before = start + end - again, again
+    buffer = _Buffer(blocks, rate_hz)
+    longest, whole, overlap = (
+        round(seconds * rate_hz)
+        for seconds in (lengths.segment_s, lengths.whole_s, lengths.overlap_s)
+    )
+    # So much more is read ahead, so that no rest is much shorter than this.
+    ahead = longest + longest // 5
+    buffer.fill(max(ahead, whole + 1))
+    if buffer.ended and len(buffer.samples) <= whole:
+        yield Piece(0.0, 0.0, buffer.samples, is_whole=True)
+        return
+    overlapping = 0
+    silence = SilenceDetector(rate_hz)
+    while len(buffer.samples) > overlapping:
+        piece = _cut(silence(buffer.samples), len(buffer.samples), longest, rate_hz, buffer.ended)
+        if overlapping:
+            piece = replace(piece, begin=0)
+        if piece.is_heard:
+            start_s = (buffer.start + piece.begin) / rate_hz
+            samples = buffer.samples[piece.begin : piece.end]
+            yield Piece(start_s, overlapping / rate_hz, samples)
+        overlapping = 0 if piece.at_pause else overlap
+        silence.pass_by(piece.end - overlapping)
+        buffer.drop(piece.end - overlapping)
+        buffer.fill(ahead)
 
 
-def _fill(
-    buffer: np.ndarray, source: Iterator[np.ndarray], size: int, ended: bool
-) -> tuple[np.ndarray, bool]:
-    """The buffer with at least `size` samples, or all that there are."""
-    parts, total = [buffer], len(buffer)
-    while not ended and total < size:
-        block = next(source, None)
-        if block is None:
-            ended = True
-        else:
-            parts.append(block)
-            total += len(block)
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), ended
+class _Buffer:
+    """What was read and not yet cut.
+
+    Attributes:
+        samples: (N,).
+        start: of the samples, in the audio.
+        ended: nothing more is to be read.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray], rate_hz: int) -> None:
+        self._source = iter(blocks)
+        self.samples = np.zeros(0, np.float32)
+        self.start = 0
+        self.ended = False
+
+    def fill(self, size: int) -> None:
+        """Read until there are `size` samples, or all that there are."""
+        parts, total = [self.samples], len(self.samples)
+        while not self.ended and total < size:
+            block = next(self._source, None)
+            if block is None:
+                self.ended = True
+            else:
+                parts.append(block)
+                total += len(block)
+        self.samples = np.concatenate(parts)
+
+    def drop(self, count: int) -> None:
+        """Forget the first samples."""
+        self.samples = self.samples[count:]
+        self.start += count
 
 
-def _find_pause(samples: np.ndarray, begin: int, end: int, rate_hz: int) -> int | None:
-    """Middle of the quietest pause that lies between two samples, or None."""
-    hop = max(1, round(_FRAME_S * rate_hz))
-    width = round(_PAUSE_S / _FRAME_S)
-    frames = samples[: end - end % hop].astype(np.float64).reshape(-1, hop)
-    power = (frames**2).mean(axis=1)
-    first = begin // hop
-    if len(power) - first <= width:
+@dataclass(frozen=True)
+class _Cut:
+    """Where a piece is, in samples of the buffer.
+
+    Attributes:
+        begin, end: of the piece, pauses left out.
+        at_pause: it ends with a pause or the audio, not in the midst of speech.
+        is_heard: there is more than a click in it.
+    """
+
+    begin: int
+    end: int
+    at_pause: bool
+    is_heard: bool = True
+
+
+def _cut(is_silent: np.ndarray, size: int, longest: int, rate_hz: int, ended: bool) -> _Cut:
+    """The next piece.
+
+    Args:
+        is_silent: frames of the buffer.
+        size: samples of the buffer.
+        longest: samples of a piece.
+        rate_hz: rate of the samples.
+        ended: the buffer's end is that of the audio.
+    """
+    hop = frame_samples(rate_hz)
+    margin = round(_MARGIN_S * rate_hz)
+    sounding = np.flatnonzero(~is_silent)
+    if len(sounding) == 0:
+        return _Cut(0, size, True, is_heard=False)
+    first = int(sounding[0])
+    begin = max(0, first * hop - margin)
+    pause = _pause_after(is_silent, first, longest // hop, rate_hz, ended)
+    if pause is not None:
+        end_frame = pause[0]
+        end, at_pause = end_frame * hop + margin, True
+    elif ended and size - begin <= longest:
+        end_frame = int(sounding[-1]) + 1
+        end, at_pause = min(size, end_frame * hop + margin), True
+    else:
+        # Not so late that a very short rest would be left.
+        end = min(begin + longest, max(begin + longest // 2, size - longest // 5))
+        end_frame, at_pause = end // hop, False
+    sound_s = np.count_nonzero(~is_silent[first:end_frame]) * hop / rate_hz
+    return _Cut(begin, end, at_pause, sound_s >= _SHORTEST_SOUND_S)
+
+
+def _pause_after(
+    is_silent: np.ndarray, first: int, longest: int, rate_hz: int, ended: bool
+) -> tuple[int, int] | None:
+    """The pause, as frames, that ends the piece beginning with a frame; None if none does."""
+    frame_s = frame_samples(rate_hz) / rate_hz
+    edges = np.flatnonzero(np.diff(is_silent.astype(np.int8), prepend=0, append=0))
+    pauses = [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if a > first]
+    fitting = [
+        (a, b) for a, b in pauses if (b - a) * frame_s >= _SHORTEST_PAUSE_S and a - first <= longest
+    ]
+    for a, b in fitting:
+        pause_s, utterance_s = (b - a) * frame_s, (a - first) * frame_s
+        if pause_s >= _LONG_PAUSE_S or (
+            pause_s >= _END_OF_UTTERANCE_S and utterance_s >= _SHORTEST_UTTERANCE_S
+        ):
+            return a, b
+    if ended and len(is_silent) - first <= longest:
         return None
-    smooth = np.convolve(power, np.full(width, 1 / width), mode="valid")  # begins at its frame
-    quiet = smooth[first:]
-    loud = np.percentile(power, _LOUD_PERCENTILE)
-    if quiet.min() > loud * 10 ** (-_PAUSE_DB / 10):
-        return None
-    # In digital silence many places are equal: the middle of the longest stretch.
-    low = np.flatnonzero(quiet <= quiet.min() * 1.01 + _EPSILON)
-    stretches = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
-    stretch = max(stretches, key=len)
-    return int((first + (stretch[0] + stretch[-1]) / 2 + width / 2) * hop)
+    late = [pause for pause in fitting if pause[0] - first >= longest // 2]
+    return max(late, key=lambda pause: pause[1] - pause[0], default=None)

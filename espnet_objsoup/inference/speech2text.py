@@ -16,6 +16,7 @@ from torch import Tensor
 from espnet_objsoup.decoding.options import DecodeOptions, InferenceError, SearchOptions
 from espnet_objsoup.inference.audio import Source, SourceError, is_path
 from espnet_objsoup.inference.encoding import Encoder
+from espnet_objsoup.inference.language import check_can_identify
 from espnet_objsoup.inference.loading import load_model
 from espnet_objsoup.inference.pipeline import Pipeline
 from espnet_objsoup.inference.request import (
@@ -66,7 +67,7 @@ class Speech2Text:
         self.sample_rate_hz = loaded.sample_rate_hz
         self.tokenizer = loaded.tokenizer
         self.options = options or SearchOptions()
-        self.segments = segments or SegmentOptions()
+        self.segments = (segments or SegmentOptions()).for_model(loaded.trained_length)
         self._encoder = Encoder(loaded)
         self._searches = Searches(loaded, self.options)
         self._pipeline = Pipeline(self._encoder, self._searches, self.segments)
@@ -117,6 +118,8 @@ class Speech2Text:
     ) -> Request:
         """A request; errors as a call."""
         head = self._searches.head(task)
+        if lang is None:
+            check_can_identify(self._searches, languages_of(self.objectives, task))
         languages = self.model.languages
         targets = choose_targets(self.objectives, languages, task, lang, target_lang)
         request = Request(task, lang, targets, **rest)
@@ -221,28 +224,22 @@ class Speech2Text:
                     yield FileResult(Path(path), outcome, None)
 
     def identify_language(
-        self,
-        speech: Speech,
-        task: str = "asr",
-        target_lang: str | None = None,
-        sample_rate_hz: int | None = None,
+        self, speech: Speech, sample_rate_hz: int | None = None
     ) -> dict[str, float]:
-        """How probable each of the model's languages is: a best effort.
+        """How probable each language is that the model recognises: a best effort.
 
-        The model was not trained for this; see `language`. Probabilities are relative to each other
-        and as a rule too sure.
+        The model was not trained for this; see `language`. Probabilities are relative to each
+        other, and as a rule too sure.
 
         Args:
             speech: path or samples.
-            task: whose decoder is asked.
-            target_lang: of `st`, where there are several.
             sample_rate_hz: of samples in memory; None: the model's own.
 
         Raises:
             InferenceError: for speech that cannot be used, or a model that cannot tell.
         """
         source = Source(_name(speech, None), speech, sample_rate_hz)
-        request = self._request(task, None, target_lang)
+        request = self._request("asr", None, None)
         with self._lock:
             return self._pipeline.identify(source, request)
 

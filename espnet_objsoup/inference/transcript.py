@@ -65,15 +65,17 @@ class Transcript:
     Attributes:
         rules: how tokens become text.
         task, lang, target_lang, lang_was_guessed: as in `Result`; the language may come later.
-        pieces: in the order of the audio, once all are there.
+        audio_s: duration of the recording, once it is known.
+        pieces: by where they begin; none of silence.
         seconds: computing time.
     """
 
     rules: TextRules
     task: str
-    lang: str | None
+    lang: str
     target_lang: str | None
     lang_was_guessed: bool = False
+    audio_s: float = 0.0
     pieces: dict[float, DecodedPiece] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -96,7 +98,7 @@ class Transcript:
         found = [p.hypotheses[i] for p, i in zip(pieces, choice, strict=True)]
         if len(pieces) > 1:
             found = self._joined(pieces, found)
-        text_lang = self.target_lang or self.lang or ""
+        text_lang = self.target_lang or self.lang
         segments = tuple(
             Segment(p.start_s, p.end_s, f.hypothesis.text, f.hypothesis.score)
             for p, f in zip(pieces, found, strict=True)
@@ -110,17 +112,17 @@ class Transcript:
             token_ids=ids,
             score=sum(s.score for s in segments),
             task=self.task,
-            lang=self.lang or "",
+            lang=self.lang,
             target_lang=self.target_lang,
             lang_was_guessed=self.lang_was_guessed,
-            audio_s=pieces[-1].end_s,
+            audio_s=self.audio_s,
             seconds=self.seconds,
             segments=segments,
             words=None if words is None else tuple(words),
         )
 
     def _groups(self, hypothesis: Hypothesis) -> list[TokenGroup]:
-        lang = self.target_lang or self.lang or ""
+        lang = self.target_lang or self.lang
         return group_tokens(hypothesis.tokens, self.rules.token_type, lang, self.rules.to_text)
 
     def _words(self, found: TimedHypothesis) -> list[Word]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SPACE = "<space>"
 _WORD_START = "▁"
+_MAX_WIDENING = 2  # frames
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def token_frames(log_p: "Tensor", ids: Sequence[int], blank: int = 0) -> list[tu
         blank: id of `<blank>`.
 
     Returns:
-        L pairs; none if there are too few frames for so many tokens.
+        L pairs; none if there are too few frames for so many tokens. CTC marks many a token by a
+        frame in its middle, so half of the blanks beside it are its own, up to `_MAX_WIDENING`.
     """
     import torch
     from torchaudio.functional import forced_align
@@ -88,5 +90,18 @@ def token_frames(log_p: "Tensor", ids: Sequence[int], blank: int = 0) -> list[tu
     (path,), _ = forced_align(log_p[None].contiguous(), targets, blank=blank)
     labels, counts = torch.unique_consecutive(path, return_counts=True)
     ends = counts.cumsum(0)
-    spans = zip(labels.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
-    return [(begin, end) for label, begin, end in spans if label != blank]
+    runs = zip(labels.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+    return _widened([(begin, end) for label, begin, end in runs if label != blank], len(path))
+
+
+def _widened(spans: Sequence[tuple[int, int]], frames: int) -> list[tuple[int, int]]:
+    """Spans with their shares of the gaps beside them."""
+    edges = [0, *(edge for span in spans for edge in span), frames]
+    gaps = [after - before for before, after in zip(edges[::2], edges[1::2], strict=True)]
+    return [
+        (
+            begin - min((before + 1) // 2, _MAX_WIDENING),
+            end + min(after // 2, _MAX_WIDENING),
+        )
+        for (begin, end), before, after in zip(spans, gaps, gaps[1:], strict=False)
+    ]
