@@ -13,6 +13,7 @@ from typing import Any
 
 import espnet_objsoup
 from espnet_objsoup.decoding.options import DecodeOptions, InferenceError, read_mapping
+from espnet_objsoup.inference.lengths import noted_length
 from espnet_objsoup.zoo.archive import Limits, unpack
 from espnet_objsoup.zoo.card import Card, render_card
 from espnet_objsoup.zoo.config import dump_conf, for_model, read_conf
@@ -141,7 +142,7 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
             kept["token_list"] = lines if lines[-1] else lines[:-1]
     # All needed files are there: the message names what is missing and its remedy.
     resolve(kept, find, Path("config.yaml"), self_contained=True)
-    packed = map_paths(kept, take)
+    packed = {**map_paths(kept, take), **noted_length(conf, find)}
     return {**files, f"{base}/config.yaml": dump_conf(packed)}
 
 

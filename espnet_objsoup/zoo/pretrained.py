@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_objsoup.inference.lengths import noted_length
 from espnet_objsoup.zoo.archive import check_nested
 from espnet_objsoup.zoo.cache import cache_root, keep_file, unpack_to_cache
 from espnet_objsoup.zoo.config import dump_conf, read_conf
@@ -107,7 +108,8 @@ def _experiment(directory: Path, model_file: Path, cache_dir: Path | None) -> Pr
     directory = directory.absolute()
     config = directory / "config.yaml"
     conf = read_conf(config)
-    resolved = resolve(conf, in_experiment(directory, conf), config)
+    find = in_experiment(directory, conf)
+    resolved = {**resolve(conf, find, config), **noted_length(conf, find)}
     kept = cache_root(cache_dir) / "configs"
     # The scores' own options, where it is clear which these are.
     decoded = [options_of(path) for path in decode_dirs(directory, model_file)]
