@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet_objsoup.bin.cli import (
     main_guard,
     make_parser,
@@ -20,6 +18,7 @@ from espnet_objsoup.bin.cli import (
     string_list,
 )
 from espnet_objsoup.data.languages import parse_pairs
+from espnet_objsoup.data.yaml_file import YamlError, load_yaml
 from espnet_objsoup.decoding.options import DecodeOptions
 from espnet_objsoup.evaluation.bleu_tokenizers import check_bleu_tokenizers
 from espnet_objsoup.objectives import check_trainer_conf
@@ -76,16 +75,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
+    content = path.read_bytes()
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None) or getattr(err, "context_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(err, "problem", None) or str(err)
-        line = text.splitlines()[mark.line].strip() if mark and mark.line < text.count("\n") else ""
+        return load_yaml(content)
+    except YamlError as err:
+        if err.line is None:
+            raise ValueError(f"{path}: expected YAML, found {err}; mend it") from err
+        lines = content.decode("utf-8", errors="replace").split("\n")
+        line = lines[err.line - 1].strip() if err.line < len(lines) else ""
         raise ValueError(
-            f"{where}: expected YAML, found {line!r} ({problem}); mend that line or the one before"
+            f"{path}:{err.line}: expected YAML, found {line[:200]!r} ({err}); mend that line or "
+            "the one before"
+        ) from err
+
+
+def _words(train_args: str) -> list[str]:
+    try:
+        return shlex.split(train_args)
+    except ValueError as err:
+        raise ValueError(
+            f"train_args: expected words with quotes in pairs, found {train_args!r} ({err})"
         ) from err
 
 
@@ -95,10 +104,13 @@ def statistics_options(conf: dict[str, Any], train_args: str = "") -> dict[str, 
     Args:
         conf: a training configuration.
         train_args: options of the command line, which go before the configuration.
+
+    Raises:
+        ValueError: if quotes of `train_args` do not go together.
     """
-    options: dict[str, Any] = dict(conf)
+    options: dict[str, Any] = {str(name): value for name, value in conf.items()}
     key = ""
-    for word in shlex.split(train_args):
+    for word in _words(train_args):
         if word.startswith("--"):
             key, _, value = word[2:].partition("=")
             options[f"--{key}"] = [value] if value else []
@@ -113,6 +125,13 @@ def statistics_options(conf: dict[str, Any], train_args: str = "") -> dict[str, 
         for name, value in options.items()
         if not any(fnmatchcase(name.removeprefix("--"), glob) for glob in NOT_FOR_STATISTICS)
     }
+
+
+def _with_names(value: Any) -> Any:
+    """Keys as texts: those of YAML may be of several types, which cannot be sorted."""
+    if isinstance(value, dict):
+        return {str(key): _with_names(item) for key, item in value.items()}
+    return [_with_names(item) for item in value] if isinstance(value, list) else value
 
 
 def check_trainer(path: Path, conf: dict[str, Any], train_args: str = "") -> None:
@@ -139,10 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.inference_config is not None:
             _load(args.inference_config)  # names the line of a mistake
             DecodeOptions.from_yaml(args.inference_config, args.nbest)
+        options = statistics_options(conf, args.train_args)
     except (ValueError, OSError) as err:
         print_error(err)
         return 1
-    relevant = json.dumps(statistics_options(conf, args.train_args), sort_keys=True, default=str)
+    relevant = json.dumps(_with_names(options), sort_keys=True, default=str)
     print(hashlib.sha256(relevant.encode()).hexdigest())
     return 0
 

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet_objsoup.data.parallel import ONE_THREAD
+from espnet_objsoup.data.yaml_file import YamlError, load_yaml
 
 
 class ClusterError(ValueError):
@@ -119,10 +118,11 @@ def read_cluster(path: Path) -> ClusterConfig:
         OSError: if it cannot be read.
     """
     try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise ClusterError(f"{path}: expected YAML, found {' '.join(str(err).split())}") from err
-    if not isinstance(conf, dict) or conf.get("system") not in SYSTEMS:
+        conf = load_yaml(path.read_bytes())
+    except YamlError as err:
+        where = f"{path}:{err.line}" if err.line else str(path)
+        raise ClusterError(f"{where}: expected YAML, found {err}") from err
+    if not isinstance(conf, dict) or str(conf.get("system")) not in SYSTEMS:
         found = conf.get("system") if isinstance(conf, dict) else conf
         raise ClusterError(f"{path}: system: expected one of {', '.join(SYSTEMS)}, found {found!r}")
     system = SYSTEMS[conf["system"]]

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of decoding, checked before any model is loaded."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
+from espnet_objsoup.data.yaml_file import YamlError, load_yaml
+
+# Whole numbers beyond it are no floats.
+_MOST = 10**300
 
 
 class InferenceError(ValueError):
@@ -130,9 +134,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         OSError: if it cannot be read.
     """
     try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise InferenceError(f"expected YAML, found {' '.join(str(err).split())}") from err
+        conf = load_yaml(path.read_bytes())
+    except YamlError as err:
+        where = f"line {err.line}: " if err.line else ""
+        raise InferenceError(f"{where}expected YAML, found {err}") from err
     if conf is None:
         return {}
     if not isinstance(conf, dict):
@@ -168,7 +173,9 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _wrong(name: str, expected: str, found: object) -> InferenceError:
