@@ -36,7 +36,12 @@ def torch_archive(pickled: bytes, storage: bytes = b"") -> bytes:
 
 def model_files(seed: int = 0, card: str = CARD) -> dict[str, bytes]:
     """Paths and contents of a packed model; models of two seeds have other weights."""
-    config = {"bpemodel": BPE, "normalize_conf": {"stats_file": STATISTICS}, "token_list": ["a"]}
+    config = {
+        "objectives": ["asr/en", "asr/fr", "st/fr-en"],
+        "bpemodel": BPE,
+        "normalize_conf": {"stats_file": STATISTICS},
+        "token_list": ["a"],
+    }
     facts = {
         "format": 1,
         "version": __version__,

@@ -3,6 +3,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,7 +12,8 @@ from huggingface_hub import constants
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.hub import download
 from espnet_objsoup.zoo.hub_client import HubError, NoConnectionError, split_tag
-from tests.unit.zoo.hub_models import CONFIG, WEIGHTS, model_files, torch_archive
+from espnet_objsoup.zoo.pretrained import find_model
+from tests.unit.zoo.hub_models import BPE, CONFIG, WEIGHTS, model_files, torch_archive
 from tests.unit.zoo.hub_settings import CLOSED
 
 
@@ -280,3 +282,16 @@ def test_the_cache_may_move(hub, cache, tmp_path):
     shutil.move(cache, tmp_path / "moved")
     found = download("ada/tiny", tmp_path / "moved", endpoint=CLOSED, wait_s=0.0)
     assert content_of(found) == model_files()
+
+
+def test_find_model_takes_names_of_the_hub(hub, cache):
+    hub.state.add_repository("ada/tiny", model_files())
+    revision = hub.state.repositories["ada/tiny"].head.oid
+    for source in ("ada/tiny", f"ada/tiny@{revision}"):
+        model = find_model(source, cache)
+        assert model.model_file.read_bytes() == model_files()[WEIGHTS]
+        conf = yaml.safe_load(model.train_config.read_text())
+        assert Path(conf["bpemodel"]).read_bytes() == model_files()[BPE]
+        assert model.meta.facts["hf_repo"] == "ada/tiny"
+    with pytest.raises(ModelError, match="ada/none: no such file or directory, and not on the hub"):
+        find_model("ada/none", cache)
