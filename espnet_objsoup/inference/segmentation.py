@@ -7,7 +7,7 @@ twice is joined by `joining`. Neither torch nor espnet2 is imported.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -132,16 +132,17 @@ def split(blocks: Iterable[np.ndarray], rate_hz: int, lengths: SegmentLengths) -
     overlapping = 0
     silence = SilenceDetector(rate_hz)
     while len(buffer.samples) > overlapping:
-        piece = _cut(silence(buffer.samples), len(buffer.samples), longest, rate_hz, buffer.ended)
-        if overlapping:
-            piece = replace(piece, begin=0)
-        if piece.is_heard:
-            start_s = (buffer.start + piece.begin) / rate_hz
-            samples = buffer.samples[piece.begin : piece.end]
-            yield Piece(start_s, overlapping / rate_hz, samples)
-        overlapping = 0 if piece.at_pause else overlap
-        silence.pass_by(piece.end - overlapping)
-        buffer.drop(piece.end - overlapping)
+        is_silent = silence(buffer.samples)
+        lead = 0 if overlapping else _leading_silence(is_silent, len(buffer.samples), rate_hz)
+        if lead == 0:
+            cut = _cut(is_silent, len(buffer.samples), longest, rate_hz, buffer.ended)
+            if cut.is_heard:
+                samples = buffer.samples[: cut.end]
+                yield Piece(buffer.start / rate_hz, overlapping / rate_hz, samples)
+            overlapping = 0 if cut.at_pause else overlap
+            lead = cut.end - overlapping
+        silence.pass_by(lead)
+        buffer.drop(lead)
         buffer.fill(ahead)
 
 
@@ -178,24 +179,30 @@ class _Buffer:
         self.start += count
 
 
+def _leading_silence(is_silent: np.ndarray, size: int, rate_hz: int) -> int:
+    """Samples to be left out before a piece."""
+    if is_silent.all():
+        return size
+    return max(0, int(is_silent.argmin()) * frame_samples(rate_hz) - round(_MARGIN_S * rate_hz))
+
+
 @dataclass(frozen=True)
 class _Cut:
-    """Where a piece is, in samples of the buffer.
+    """Where a piece that begins with the buffer ends.
 
     Attributes:
-        begin, end: of the piece, pauses left out.
+        end: in samples, without the pause that follows.
         at_pause: it ends with a pause or the audio, not in the midst of speech.
         is_heard: there is more than a click in it.
     """
 
-    begin: int
     end: int
     at_pause: bool
-    is_heard: bool = True
+    is_heard: bool
 
 
 def _cut(is_silent: np.ndarray, size: int, longest: int, rate_hz: int, ended: bool) -> _Cut:
-    """The next piece.
+    """The end of the next piece.
 
     Args:
         is_silent: frames of the buffer.
@@ -207,23 +214,21 @@ def _cut(is_silent: np.ndarray, size: int, longest: int, rate_hz: int, ended: bo
     hop = frame_samples(rate_hz)
     margin = round(_MARGIN_S * rate_hz)
     sounding = np.flatnonzero(~is_silent)
-    if len(sounding) == 0:
-        return _Cut(0, size, True, is_heard=False)
-    first = int(sounding[0])
-    begin = max(0, first * hop - margin)
+    first, last = (int(sounding[0]), int(sounding[-1])) if len(sounding) else (0, 0)
     pause = _pause_after(is_silent, first, longest // hop, rate_hz, ended)
     if pause is not None:
         end_frame = pause[0]
         end, at_pause = end_frame * hop + margin, True
-    elif ended and size - begin <= longest:
-        end_frame = int(sounding[-1]) + 1
-        end, at_pause = min(size, end_frame * hop + margin), True
+    elif ended and size <= longest:
+        # Samples after the last whole frame belong to it.
+        end_frame = last + 1
+        end, at_pause = min(size, end_frame * hop + max(margin, hop)), True
     else:
         # Not so late that a very short rest would be left.
-        end = min(begin + longest, max(begin + longest // 2, size - longest // 5))
+        end = min(longest, max(longest // 2, size - longest // 5))
         end_frame, at_pause = end // hop, False
     sound_s = np.count_nonzero(~is_silent[first:end_frame]) * hop / rate_hz
-    return _Cut(begin, end, at_pause, sound_s >= _SHORTEST_SOUND_S)
+    return _Cut(end, at_pause, sound_s >= _SHORTEST_SOUND_S)
 
 
 def _pause_after(

@@ -49,7 +49,7 @@ def group_tokens(
     """
     starts = [i for i, token in enumerate(tokens) if _starts_word(i, tokens, token_type, lang)]
     groups = []
-    for begin, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+    for begin, end in pairwise([*starts, len(tokens)]):
         while end > begin and tokens[end - 1] == _SPACE:
             end -= 1
         text = to_text(tokens[begin:end]).strip()
