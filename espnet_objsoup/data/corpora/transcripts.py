@@ -2,6 +2,7 @@
 """Transcripts of LibriSpeech and AISHELL-1: lines `<utterance> <words>`."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def read_lines(
     """Lines of a transcript or of a part of one.
 
     A byte order mark and Windows line ends are repaired and counted; bytes that are no UTF-8 are a
-    problem.
+    problem, and so are the line ends of old Macs, where all would be one line.
 
     Args:
         content: what was read.
@@ -37,8 +38,15 @@ def read_lines(
         content = content.removeprefix(codecs.BOM_UTF8)
         findings.note("repaired: transcripts that begin with a byte order mark", path)
     if b"\r\n" in content:
-        content = content.replace(b"\r\n", b"\n")
+        content = re.sub(rb"\r+\n", b"\n", content)
         findings.note("repaired: transcripts with Windows line ends", path)
+    if b"\r" in content:
+        number = first_line + content.count(b"\n", 0, content.index(b"\r"))
+        findings.problems.append(
+            f"{path}:{number}: expected lines that end in a line feed, found a carriage return "
+            "within one; convert the file (dos2unix -c mac)"
+        )
+        return
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as err:
