@@ -7,13 +7,18 @@ reads.
 """
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import sentencepiece
 
 _SUFFIX = ".model"
+
+# What SentencePiece and zipfile raise for files that are not theirs.
+_DAMAGE = (RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, struct.error, EOFError)
 
 
 class BpeModel:
@@ -45,8 +50,12 @@ class BpeModel:
         """
         content = path.read_bytes()
         try:
-            return cls(_models_of(content), str(path))
-        except (RuntimeError, zipfile.BadZipFile) as err:
+            models = _models_of(content)
+            # SentencePiece takes an empty file for a model without pieces.
+            if not models or not all(map(pieces_of, models.values())):
+                raise RuntimeError("no pieces in it")
+            return cls(models, str(path))
+        except _DAMAGE as err:
             raise ValueError(
                 f"{path}: expected a SentencePiece model, or an archive of them, found neither "
                 f"({err}); make it again (stage 5)"

@@ -79,8 +79,10 @@ class SamplerOptions:
         Raises:
             SamplerError: for unknown keys, with the known ones, and for wrong values.
         """
+        if conf is not None and not isinstance(conf, Mapping):
+            raise SamplerError(f"sampler_conf: expected a mapping, found {conf!r}")
         known = [f.name for f in fields(cls)]
-        unknown = sorted(set(conf or {}) - set(known))
+        unknown = sorted(str(key) for key in conf or {} if key not in known)
         if unknown:
             raise SamplerError(
                 f"sampler_conf: unknown key {', '.join(unknown)}; known keys: {', '.join(known)}"

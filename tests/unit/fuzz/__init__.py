@@ -2,7 +2,7 @@
 """Every parser, given anything: a valid result, or the documented error that names the place.
 
 Quick and always the same by default; `OBJSOUP_FUZZ_EXAMPLES=5000 pytest tests/unit/fuzz` looks for
-new inputs instead. No file here imports torch or ESPnet, but test_sampler_conf.
+new inputs instead. No file here imports torch or ESPnet.
 """
 
 import os

@@ -13,6 +13,8 @@ from espnet_objsoup.train.sampler import (
     SamplerOptions,
 )
 
+from ..fuzz import fuzz, mappings, outcome, values
+
 
 def make_data(sizes: dict[str, int], seed: int = 0) -> tuple[dict[str, int], dict[str, str]]:
     """Utterances of 1 to 6 s, by language."""
@@ -210,3 +212,18 @@ def test_unusable_data_is_refused() -> None:
         make_sampler(SIZES, limit=BatchLimit(bins=60_000))
     with pytest.raises(SamplerError, match=r"batch_size: expected at least 8"):
         make_sampler(SIZES, limit=BatchLimit(utterances=6), world_size=4)
+
+
+LIKELY = {
+    "temperature": st.floats(0, 9),
+    "max_repeats": st.floats(0, 9),
+    "languages_per_batch": st.integers(-1, 5),
+    "length_jitter": st.floats(-0.1, 1.1),
+}
+
+
+@fuzz()
+@given(mappings(LIKELY) | values)
+def test_any_options(conf: object) -> None:
+    found = outcome(lambda: SamplerOptions.from_dict(conf), SamplerError, "^sampler_conf")
+    assert found is None or found.temperature >= 1.0
