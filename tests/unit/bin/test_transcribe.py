@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import fcntl
 import io
 import json
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -303,6 +307,21 @@ def test_a_reader_that_has_seen_enough(here: Path) -> None:
     os.close(writing)
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+def test_a_progress_bar_on_a_terminal(here: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "tests.unit.bin.transcribe_worker", "transcribe"]
+    done = subprocess.run(
+        [*command, "--model", f"{here}/model", f"{here}/a.wav", f"{here}/b.wav"],
+        cwd=root, stdout=subprocess.PIPE, stderr=theirs, check=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert b"2/2" in os.read(ours, 10_000)
+    os.close(ours)
+    assert done.stdout.decode() == f"{here}/a.wav\thello from a\n{here}/b.wav\thello from b\n"
 
 
 @pytest.mark.parametrize(
