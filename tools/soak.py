@@ -127,19 +127,21 @@ class Sampler:
             return
         process = self._process
         with process.oneshot():
-            self.samples.append(
-                Sample(
-                    step=self._step,
-                    seconds=round(time.perf_counter() - self._begin, 2),
-                    rss_mib=round(process.memory_info().rss / 2**20, 2),
-                    handles=process.num_fds(),
-                    threads=process.num_threads(),
-                    children=len(process.children(recursive=True)),
-                    log_kib=_kib(self._log),
-                    soup_kib=_kib(self._directory / "soup.jsonl"),
-                    checkpoint_kib=_kib(self._directory / "checkpoint.pth"),
-                )
+            sample = Sample(
+                step=self._step,
+                seconds=round(time.perf_counter() - self._begin, 2),
+                rss_mib=round(process.memory_info().rss / 2**20, 2),
+                handles=process.num_fds(),
+                threads=process.num_threads(),
+                children=len(process.children(recursive=True)),
+                log_kib=_kib(self._log),
+                soup_kib=_kib(self._directory / "soup.jsonl"),
+                checkpoint_kib=_kib(self._directory / "checkpoint.pth"),
             )
+        self.samples.append(sample)
+        # So that a run of hours that is ended early tells what it has seen.
+        with open(self._log.with_name("samples.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(sample)) + "\n")
 
 
 def _kib(path: Path) -> float:
@@ -273,6 +275,7 @@ def soak(out: Path, steps: int, interval: int, workers: int) -> list[Sample]:
     """Train; returns the samples."""
     out.mkdir(parents=True, exist_ok=True)
     log = out / "train.log"
+    (out / "samples.jsonl").unlink(missing_ok=True)
     sampler = Sampler(out / "exp", log, interval)
     command = prepare(out, steps, workers)
     with logging_to(log):

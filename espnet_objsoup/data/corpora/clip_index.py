@@ -157,9 +157,8 @@ class ClipIndex:
 
     def utterances(self, split: str) -> Iterator[tuple[str, dict[str, str]]]:
         """Ids, bytewise sorted, and rows of a split."""
-        columns = f"utterance, {_COLUMNS}"
-        query = f"SELECT {columns} FROM utterance "
-        query += "WHERE split = ? ORDER BY utterance"
+        select = " ".join(("SELECT utterance,", _COLUMNS, "FROM utterance"))
+        query = f"{select} WHERE split = ? ORDER BY utterance"
         for utterance, *values in self._db.execute(query, (split,)):
             yield utterance, dict(zip(REQUIRED, values, strict=True))
 
