@@ -215,7 +215,7 @@ def _cut(is_silent: np.ndarray, size: int, longest: int, rate_hz: int, ended: bo
     margin = round(_MARGIN_S * rate_hz)
     sounding = np.flatnonzero(~is_silent)
     first, last = (int(sounding[0]), int(sounding[-1])) if len(sounding) else (0, 0)
-    pause = _pause_after(is_silent, first, longest // hop, rate_hz, ended)
+    pause = _pause_after(is_silent, first, (longest - 2 * margin) // hop, rate_hz, ended)
     if pause is not None:
         end_frame = pause[0]
         end, at_pause = end_frame * hop + margin, True
