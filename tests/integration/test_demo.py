@@ -191,8 +191,9 @@ def test_mistakes_are_told(page: "Page", tmp_path: Path) -> None:
     page.click("#go")
     page.wait_for_selector("text=Record or upload audio first.")
     (tmp_path / "no.wav").write_text("no audio")
-    page.set_input_files("#audio input[type=file]", tmp_path / "no.wav")
-    page.wait_for_timeout(1000)
+    with page.expect_response(re.compile("/upload")):
+        page.set_input_files("#audio input[type=file]", tmp_path / "no.wav")
+    page.wait_for_timeout(1000)  # the page takes note of it
     page.click("#go")
     page.wait_for_selector("text=expected audio that libsndfile reads")
 
