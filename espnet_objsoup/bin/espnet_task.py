@@ -56,6 +56,12 @@ def run_task(
             raise
         print_error(err)
         return 1
+    except RuntimeError as err:
+        # ESPnet's refusal of weights (--init_param) that are more than tensors says what to do.
+        if type(err).__name__ != "UnsafeLoadRefusedError":
+            raise
+        print_error(err)
+        return 1
     except TypeError as err:
         message = None if task is None or args is None else unknown_key(err, task, args)
         if message is None:

@@ -266,3 +266,44 @@ def test_unknown_keys_of_optimisers(kind: str, name: str) -> None:
     message = espnet_task.unknown_key(error.value, Task, args)
     assert message is not None
     assert message.startswith(f"{kind}_conf: unknown key nosuch for {kind}: {name}; known keys: ")
+
+
+class Makes:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_weights_that_would_run_a_program_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """As --init_param reads them; other errors of that type keep their traceback."""
+    from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+
+    torch.save({"a": Makes(tmp_path / "made")}, tmp_path / "model.pth")
+
+    class Task:
+        @staticmethod
+        def get_parser() -> argparse.ArgumentParser:
+            parser = argparse.ArgumentParser()
+            parser.set_defaults(ngpu=0)
+            return parser
+
+        @staticmethod
+        def main(args: argparse.Namespace) -> None:
+            load_pretrained_model(f"{tmp_path}/model.pth", torch.nn.Linear(1, 1), False)
+
+    assert espnet_task.run_task("train", lambda: Task, list) == 1
+    assert capsys.readouterr().err.startswith("error: torch.load with weights_only=True failed")
+    assert not (tmp_path / "made").exists()
+
+    def fails(args: argparse.Namespace) -> None:
+        raise RuntimeError("a defect")
+
+    Task.main = staticmethod(fails)
+    with pytest.raises(RuntimeError, match="a defect"):
+        espnet_task.run_task("train", lambda: Task, list)
