@@ -51,7 +51,8 @@ class SearchOptions:
             raise _wrong("beam_size", "a whole number >= 1", self.beam_size)
         for name in ("ctc_weight", "st_ctc_weight"):
             weight = getattr(self, name)
-            if weight is not None and not (_is_number(weight) and 0 <= weight <= 1):
+            unset = weight is None and name == "ctc_weight"
+            if not unset and not (_is_number(weight) and 0 <= weight <= 1):
                 raise _wrong(name, "a number from 0 to 1", weight)
         for name in ("length_bonus", "st_length_bonus", "maxlenratio", "minlenratio"):
             if not _is_number(getattr(self, name)):

@@ -107,7 +107,8 @@ values = st.recursive(
 def mappings(known: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[Any, Any]]:
     """Mappings with known keys and likely values, now and then with anything."""
     items = [
-        st.tuples(st.just(key), st.one_of(likely, likely, values)) for key, likely in known.items()
+        st.tuples(st.just(key), st.one_of(likely, likely, values, st.none()))
+        for key, likely in known.items()
     ]
     strange = st.tuples(st.one_of(texts, st.integers(), st.none(), st.booleans()), values)
     several = st.lists(st.one_of(*items, *items, strange), max_size=5)
