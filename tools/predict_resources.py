@@ -171,6 +171,11 @@ def memory_table(trainings: Sequence[Training]) -> str:
     return table([*header, *(gpu.name for gpu in GPUS.values())], rows)
 
 
+def in_words(hours: float) -> str:
+    """Days from two of them on, so that no time is rounded to nothing."""
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+
+
 def time_table(trainings: Sequence[Training], utilisation: float) -> str:
     """Operations and hours."""
     rows = []
@@ -181,7 +186,7 @@ def time_table(trainings: Sequence[Training], utilisation: float) -> str:
         row = [t.recipe, f"`{t.path.name}`", f"{steps:.0f}", f"{t.epoch_operations() / 1e15:.0f}"]
         for memory in GPUS:
             hours = t.epoch_hours(memory, utilisation)
-            row.append(f"{hours:.1f} x {epochs} = {hours * epochs / 24:.0f} days")
+            row.append(f"{hours:.2g} x {epochs} = {in_words(hours * epochs)}")
         rows.append(row)
     header = ["recipe", "config", "steps", "10^15 operations"]
     return table([*header, *(gpu.name for gpu in GPUS.values())], rows)
@@ -242,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             trainings.append(predict(recipe, name))
     print("GPU memory in GiB (computed, not measured):\n")
     print(memory_table(trainings))
-    print(f"\nAn epoch, and all, with one GPU at {args.utilisation:.0%} of its peak (computed):\n")
+    print(f"\nHours of an epoch x epochs, with one GPU at {args.utilisation:.0%} of its peak (computed):\n")
     print(time_table(trainings, args.utilisation))
     print("\nDisk in GB (computed):\n")
     print(disk_table(trainings))

@@ -3,8 +3,8 @@
 
 Sources: openslr.org/12 and its md5sum.txt; openslr.org/33, whose checksum is the one that public
 recipes for the corpus verify; sizes and checksums of CoVoST 2 as the `datasets` library has
-recorded them. Sizes after unpacking are estimates: audio hardly shrinks when it is packed, text
-shrinks to a quarter at best.
+recorded them; sizes of Common Voice from its metadata (common-voice/cv-dataset). Sizes after
+unpacking are estimates: audio hardly shrinks when it is packed, text shrinks to a quarter at best.
 """
 
 from collections.abc import Sequence
@@ -226,6 +226,16 @@ def _covost2() -> Corpus:
 CORPORA = {"covost2": _covost2(), "librispeech": _librispeech(), "aishell": _aishell()}
 
 
+# Archives of Common Voice Corpus 4 in bytes, by the languages of CoVoST 2.
+_COMMON_VOICE_4 = {
+    "en": 41448227462, "de": 15073085593, "fr": 11572099037, "ca": 8180437356, "fa": 7090877468,
+    "es": 6226191576, "it": 3447602853, "cy": 2145771717, "ru": 2131930453, "nl": 927639565,
+    "zh": 873632587, "pt": 774265004, "tr": 408922099, "et": 365304398, "mn": 350541861,
+    "ar": 346519122, "sl": 183825568, "lv": 168378556, "sv": 161284616, "ta": 139043206,
+    "id": 106786387, "ja": 88830917,
+}  # fmt: skip
+
+
 def missing_common_voice(directory: Path, langs: Sequence[str]) -> list[Path]:
     """What is missing of Common Voice, as paths that have to be there."""
     folders = []
@@ -240,13 +250,17 @@ def describe_common_voice(directory: Path | None, langs: Sequence[str]) -> str:
     """How to get Common Voice by hand, in words."""
     where = directory or Path("COMMONVOICE")
     names = " ".join(CORPUS_CODES.get(lang, lang) for lang in langs) or "each language"
+    sizes = [_COMMON_VOICE_4[lang] for lang in langs or _COMMON_VOICE_4 if lang in _COMMON_VOICE_4]
     return f"""\
 Common Voice: read speech in many languages, the audio of CoVoST 2
-  described at: https://commonvoice.mozilla.org/datasets
-  licence: CC0; downloading asks for agreement with Mozilla's terms, so it cannot be done from here
-  size: shown there for every language and release
-  What to do: at that address choose a release (CoVoST 2 was made from Common Voice Corpus 4 of
-  2019-12-10; later ones lack clips that were withdrawn since) for: {names}
+  described at: https://github.com/common-voice/cv-dataset
+  published at: https://mozilladatacollective.com (the Mozilla Data Collective, the only place since
+  October 2025)
+  licence: CC0, though by the terms of that place not to be passed on from it; downloading needs an
+  account and agreement with them, so it cannot be done from here
+  size: {format_size(sum(sizes))} for {len(sizes)} language(s) in release 4; later ones are larger
+  What to do: there choose a release (CoVoST 2 was made from Common Voice Corpus 4 of 2019-12-10;
+  later ones lack clips that were withdrawn since) for: {names}
   Unpack every archive so that a language LANG (with region where Common Voice has it: zh-CN, sv-SE)
   has
       {where}/LANG/validated.tsv

@@ -47,6 +47,7 @@ def test_covost2_is_fetched_and_common_voice_asked_for(
     output = capsys.readouterr()
     assert (tmp_path / "covost" / "covost_v2.fr_en.tsv").read_text().startswith("path\t")
     assert f"{voice}/LANG/clips/*.mp3" in output.out
+    assert "11.57 GB for 1 language(s)" in output.out
     assert f"not found: {voice}/fr/validated.tsv, {voice}/fr/clips" in output.err
     (voice / "fr" / "clips").mkdir(parents=True)
     (voice / "fr" / "validated.tsv").touch()
@@ -61,7 +62,14 @@ def test_covost2_is_fetched_and_common_voice_asked_for(
         ("aishell", ["Apache License 2.0", "15.58 GB in 1", "openslr.org/33", "data_aishell.tgz"]),
         (
             "covost2",
-            ["CC0", "25.43 MB in 4", "Common Voice Corpus 4", "covost_v2.ca_en.tsv.tar.gz"],
+            [
+                "CC0",
+                "25.43 MB in 4",
+                "Common Voice Corpus 4",
+                "covost_v2.ca_en.tsv.tar.gz",
+                "mozilladatacollective.com",
+                "102.21 GB for 22 language(s)",
+            ],
         ),
     ],
 )

@@ -68,6 +68,15 @@ def test_the_page_is_about_these_files_and_they_fit(tools: None) -> None:
             assert float(gib) < 0.92 * GPUS[memory].memory_gib
 
 
+def test_no_time_is_rounded_to_nothing(tools: None) -> None:
+    from predict_resources import in_words
+
+    assert [in_words(hours) for hours in (3.7, 47, 48, 60, 240)] == [
+        "4 hours", "47 hours", "2 days", "2 days", "10 days",
+    ]  # fmt: skip
+    assert "= 0 " not in PAGE.read_text()
+
+
 def test_disk(tools: None) -> None:
     from resources.facts import disk
 
