@@ -13,6 +13,7 @@ export OBJSOUP_COMMAND="./run.sh${*:+ $*}" # as given, for RESULTS.md
 opt aishell "" "folder that contains data_aishell/; empty: AISHELL of db.sh"
 opt librispeech "" "folder that contains LibriSpeech/: English too; with --mini true: mini"
 opt train_subset 960 "hours of LibriSpeech to train with" "100|460|960"
+opt max_lost 0.1 "share of the recordings and transcripts that may be unusable in a split" share
 opt download false "fetch what is missing, in stage 1" bool
 opt mini false "the synthetic mini corpus in the layout of the real one" bool
 opt size default "of the mini corpus" "tiny|default"
@@ -50,7 +51,7 @@ fi
 exec ../TEMPLATE/objsoup1/objsoup.sh \
     --langs "${langs}" --test_sets "${test_sets}" --config "${config}" "${tokens[@]}" \
     --datadir "data${suffix}" --dumpdir "dump${suffix}" --expdir "exp${suffix}" \
-    --local_data_opts "--train_subset ${train_subset} --download ${download}
+    --local_data_opts "--max_lost ${max_lost} --train_subset ${train_subset} --download ${download}
         --bilingual $([ -n "${librispeech}" ] && echo true || echo false)
         --mini ${mini} --size ${size}" \
     --max_wav_duration 30 --nj "$(cores)" "${other_options[@]}"

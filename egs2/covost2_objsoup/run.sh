@@ -12,7 +12,7 @@ export OBJSOUP_COMMAND="./run.sh${*:+ $*}" # as given, for RESULTS.md
 . ../TEMPLATE/objsoup1/parse_options.sh
 opt commonvoice "" "folder of languages or releases; empty: COMMONVOICE of db.sh"
 opt covost2 "" "folder with covost_v2.*.tsv; empty: COVOST2 of db.sh"
-opt max_lost 0.1 "share of a language's clips or texts that may be unusable" duration
+opt max_lost 0.1 "share of the clips or texts that may be unusable in a split of a language" share
 opt forbid_leak none "what may not be in two splits: none, speakers, sentences or both" \
     "none|speakers|sentences|both"
 opt download false "fetch CoVoST 2 in stage 1; Common Voice has to be fetched by hand" bool

@@ -14,6 +14,7 @@ opt train_subset 960 "hours of training data" "100|460|960"
 opt unlabelled_subset none "hours whose audio is added for self-supervision" "none|100|460|960"
 opt librispeech "" "folder that contains LibriSpeech/; empty: LIBRISPEECH of db.sh"
 opt aishell "" "folder that contains data_aishell/: Mandarin too; with --mini true: mini"
+opt max_lost 0.1 "share of the recordings and transcripts that may be unusable in a split" share
 opt download false "fetch what is missing, in stage 1" bool
 opt mini false "the synthetic mini corpus in the layout of the real one" bool
 opt size default "of the mini corpus" "tiny|default"
@@ -51,7 +52,7 @@ fi
 exec ../TEMPLATE/objsoup1/objsoup.sh \
     --langs "${langs}" --test_sets "${test_sets}" --config "${config}" "${tokens[@]}" \
     --datadir "data${suffix}" --dumpdir "dump${suffix}" --expdir "exp${suffix}" \
-    --local_data_opts "--train_subset ${train_subset} --unlabelled_subset ${unlabelled_subset}
+    --local_data_opts "--max_lost ${max_lost} --train_subset ${train_subset} --unlabelled_subset ${unlabelled_subset}
         --bilingual $([ -n "${aishell}" ] && echo true || echo false) --download ${download}
         --mini ${mini} --size ${size}" \
     --max_wav_duration 30 --nj "$(cores)" "${other_options[@]}"

@@ -30,6 +30,21 @@ def positive_int(value: str) -> int:
     return number
 
 
+def share(value: str) -> float:
+    """Type of options that are a part of something.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything but a number from 0 to 1.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {value!r}")
+    return number
+
+
 def make_parser(command: str, description: str, **options: Any) -> argparse.ArgumentParser:
     """Parser of `python -m espnet_objsoup.bin.<command>`; shows defaults in its help."""
     return argparse.ArgumentParser(

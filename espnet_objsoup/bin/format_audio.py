@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command
+from espnet_objsoup.bin.cli import main_guard, make_parser, positive_int, run_command, share
 from espnet_objsoup.bin.data_options import add_allow_pipes, add_cluster, warn_of_other_files
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.audio import (
@@ -33,6 +33,13 @@ def get_parser() -> argparse.ArgumentParser:
         "--audio_format", choices=AUDIO_FORMATS, default="flac", help="with .ark: archives"
     )
     parser.add_argument("--channel", type=int, help="channel of recordings with several, from 0")
+    parser.add_argument(
+        "--max_damaged",
+        type=share,
+        default=0.0,
+        help="share of the utterances whose audio may be unusable, from 0 to 1: they are left out "
+        "and listed",
+    )
     parser.add_argument("--nj", type=positive_int, default=4, help="worker processes")
     add_cluster(parser)
     add_allow_pipes(parser)
@@ -49,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         warn_of_other_files([args.source])
         source = datadir.read(args.source, args.allow_pipes)
         data = format_audio(
-            source, args.target, audio_format, args.nj, args.allow_pipes, start_client
+            source,
+            args.target,
+            audio_format,
+            args.nj,
+            args.allow_pipes,
+            start_client,
+            args.max_damaged,
         )
         datadir.write(data, args.target)
         remove_unused_audio(args.target)

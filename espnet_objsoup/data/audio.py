@@ -2,9 +2,11 @@
 """Audio of any common format, resampled and written into a dump directory."""
 
 import functools
+import logging
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from espnet_objsoup.data.audio_io import ark_entry
@@ -30,9 +32,11 @@ def format_audio(
     n_jobs: int,
     allow_pipes: bool = False,
     start_client: StartClient | None = None,
+    max_damaged: float = 0.0,
 ) -> DataDir:
     """Write every utterance's audio under `directory`/audio.
 
+    Utterances of one and the same audio (a clip with several translations) share what is written.
     `segments` and `utt2speed` are applied and no longer in the result. A source file that already
     has the format is used where it lies. What an interrupted run has finished is used again if its
     sources are the same. Audio that `directory`/wav.scp refers to is not touched, so that the
@@ -45,20 +49,23 @@ def format_audio(
         n_jobs: worker processes; the result does not depend on them.
         allow_pipes: run commands in `wav.scp`.
         start_client: makes a dask client for a number of workers; without it they are local.
+        max_damaged: share of the utterances whose audio may be unusable. They are left out; a
+            warning lists them.
 
     Returns:
         The data with new `wav.scp` and `utt2num_samples`.
 
     Raises:
-        DataDirError: listing all recordings that cannot be used.
+        DataDirError: listing all recordings that cannot be used, if they are more than that.
         OSError: if a file cannot be written.
     """
     audio = directory / "audio"
     audio.mkdir(parents=True, exist_ok=True)
     in_use = _shards_in_use(directory)
+    distinct, first_with = _distinct(_jobs(data))
     shards = [
         Shard(str(audio), jobs, audio_format, in_use, allow_pipes)
-        for jobs in split(_jobs(data), len(data.columns["utt2spk"]))
+        for jobs in split(distinct, len(distinct))
     ]
     written = map_jobs(
         write_shard,
@@ -70,17 +77,37 @@ def format_audio(
         start_client=start_client,
         name_of=lambda shard: f"{shard.jobs[0].utterance} to {shard.jobs[-1].utterance}",
     )
-    results = [result for shard in written for result in shard]
-    problems = [result.problem for result in results if result.problem]
-    if problems:
+    results = {result.utterance: result for shard in written for result in shard}
+    problems = {
+        utterance: utterance + results[first].problem.removeprefix(first)
+        for utterance, first in first_with.items()
+        if results[first].problem
+    }
+    if len(problems) > max_damaged * len(first_with):
         raise DataDirError(
-            f"{len(problems)} of {len(results)} utterances have unusable audio; mend or remove "
-            f"them and run again, the others are kept:\n{listing(problems)}"
+            f"{len(problems)} of {len(first_with)} utterances have unusable audio; mend or replace "
+            "these files and run again, what is done is kept; or leave them out by --max_damaged "
+            f"{_rounded_up(len(problems) / len(first_with)):g}. Where data directories change "
+            "instead (an utterance removed by hand, a corpus prepared anew), the recipe goes on "
+            f"from stage 2 or from --stage 1 --force true:\n{listing(list(problems.values()))}"
+        )
+    if problems:
+        logging.warning(
+            "left out: %d of %d utterances, whose audio is unusable:\n%s",
+            *(len(problems), len(first_with), listing(list(problems.values()))),
         )
     columns = {k: v for k, v in data.columns.items() if k not in ("segments", "utt2speed")}
-    columns["wav.scp"] = {result.utterance: result.location for result in results}
-    columns["utt2num_samples"] = {result.utterance: str(result.samples) for result in results}
-    return DataDir(columns)
+    columns |= {"wav.scp": {}, "utt2num_samples": {}}
+    for utterance, first in first_with.items():
+        columns["wav.scp"][utterance] = results[first].location
+        columns["utt2num_samples"][utterance] = str(results[first].samples)
+    return DataDir(columns).subset(lambda utterance: utterance not in problems)
+
+
+def _rounded_up(share: float) -> float:
+    """To two digits, never less than it was."""
+    digits = 1 - math.floor(math.log10(share))
+    return min(1.0, math.ceil(share * 10**digits) / 10**digits)
 
 
 def check_audio(data: DataDir, n_jobs: int, allow_pipes: bool = False) -> list[str]:
@@ -118,6 +145,18 @@ def _jobs(data: DataDir) -> Iterator[Job]:
         else:
             recording, begin, end = segments[utterance].split()
             yield Job(utterance, recordings[recording], float(begin), float(end), speed)
+
+
+def _distinct(jobs: Iterable[Job]) -> tuple[list[Job], dict[str, str]]:
+    """A job for each piece of audio; utterance -> the utterance of the job that it shares."""
+    distinct, first_with = [], {}
+    known: dict[tuple, str] = {}
+    for job in jobs:
+        audio = (job.source, job.begin_s, job.end_s, job.speed)
+        first_with[job.utterance] = known.setdefault(audio, job.utterance)
+        if first_with[job.utterance] == job.utterance:
+            distinct.append(job)
+    return distinct, first_with
 
 
 def _shards_in_use(directory: Path) -> frozenset[str]:

@@ -229,9 +229,10 @@ def test_a_failing_command_ends_the_run(done: Recipe, command: str) -> None:
     failed = done.run("--force", "true")
     assert failed.returncode == 7
     assert ": failed with exit status 7" in failed.stderr
-    # Nothing is started after it, not even the same command for the next set.
+    # Nothing is started after it, not even the same command for the next set; but damaged audio of
+    # all sets is told at once.
     names = [call[1].rpartition(".")[2] for call in done.noted() if call[0] == "-m"]
-    assert names.count(command) == 1
+    assert names.count(command) == (3 if command == "format_audio" else 1)
     assert set(names) - {"validate_data_dir"} == {*before, command} - {"data"}
     (done.work / "fails" / command).unlink()
     assert done.ran()[0] == command
@@ -543,6 +544,39 @@ def test_wrong_values_are_found_before_any_stage(
     assert message in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
     assert not (recipe.work / "calls").exists()
+
+
+@pytest.mark.parametrize("there", [[], ["data"], ["dump"], ["data", "dump"]], ids=str)
+def test_a_first_stage_that_fails_leaves_nothing_of_its_own(
+    recipe: Recipe, there: list[str]
+) -> None:
+    for name in there:
+        (recipe.path / name).mkdir()
+    before = {path.name for path in recipe.path.iterdir()}
+    (recipe.work / "needs_corpus").touch()
+    assert recipe.run("--stop_stage", "1", COVOST2="").returncode == 1
+    assert {path.name for path in recipe.path.iterdir()} == before
+    (recipe.work / "needs_corpus").unlink()
+    recipe.calls("--stop_stage", "1")
+    # What another run has put there stays.
+    (recipe.work / "needs_corpus").touch()
+    assert recipe.run("--stop_stage", "1", "--langs", "en", COVOST2="").returncode == 1
+    assert (recipe.path / "data" / "train" / "wav.scp").exists()
+
+
+def test_a_lock_that_its_holder_has_removed_is_taken_anew(recipe: Recipe) -> None:
+    """The second waits for the lock while the first fails, and a third must see it."""
+    held = recipe.path / "data" / ".stages" / "lock"
+    held.parent.mkdir(parents=True)
+    holder = subprocess.Popen(
+        ["flock", str(held), "bash", "-c", f"echo held; sleep 1; rm -rf {held.parent}; sleep 0.5"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    recipe.calls("--stop_stage", "1")
+    assert holder.wait() == 0
+    assert "process" in held.read_text()
 
 
 def test_languages_may_be_written_with_their_region(recipe: Recipe) -> None:

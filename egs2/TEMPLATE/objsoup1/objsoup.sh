@@ -55,6 +55,7 @@ opt speed_perturb_factors "" "such as '0.9 1.0 1.1'; empty: none"
 opt fs 16000 "sample rate in Hz, such as 16000 or 16k"
 opt audio_format flac "flac, wav, flac.ark or wav.ark" "flac|wav|flac.ark|wav.ark"
 opt channel "" "channel of recordings with several, from 0"
+opt max_damaged 0 "share of a set's utterances that are left out if their audio is damaged" share
 opt min_wav_duration 0.1 "seconds" duration
 opt max_wav_duration 20 "seconds" duration
 opt keep_unlabelled false "keep utterances without any label, for self-supervision" bool
@@ -302,7 +303,7 @@ if [ ! -f "${init_param}" ]; then init_param_file=${init_param%%:*}; fi
 f1=$(fingerprint "" repeated1 langs st_pairs local_data_opts asr_text_policy st_text_policy \
     allow_pipes local_scripts corpora)
 f2=$(fingerprint "$(digest <<<"${f1}")" repeated2 train_set speed_perturb_factors)
-f3=$(fingerprint "$(digest <<<"${f2}")" repeated3 datadir fs audio_format channel \
+f3=$(fingerprint "$(digest <<<"${f2}")" repeated3 datadir fs audio_format channel max_damaged \
     train_set valid_set)
 f4=$(fingerprint "$(digest <<<"${f3}")" repeated4 min_wav_duration max_wav_duration \
     keep_unlabelled)
@@ -422,14 +423,17 @@ perturb_speed() {
 }
 
 format_audio() {
-    local name target extra=("${with_pipes[@]}" "${with_cluster[@]}")
+    local name target failed=0 extra=("${with_pipes[@]}" "${with_cluster[@]}")
     [ -n "${channel}" ] && extra+=(--channel "${channel}")
     for name in "${train_dir}" "${valid_set}" ${test_sets}; do
         target=${dumpdir}/raw/${name}
         case ${name} in "${train_dir}" | "${valid_set}") target=${dumpdir}/raw/org/${name} ;; esac
-        py format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" "${extra[@]}" \
-            "${datadir}/${name}" "${target}"
+        # What is wrong with one set is no reason not to look at the others.
+        py format_audio --fs "${fs}" --audio_format "${audio_format}" --nj "${nj}" \
+            --max_damaged "${max_damaged}" "${extra[@]}" "${datadir}/${name}" "${target}" ||
+            failed=$?
     done
+    return "${failed}"
 }
 
 filter_data() {

@@ -61,6 +61,7 @@ _check_value() { # NAME KIND
         "") ;;
         bool) [[ ${value} =~ ^(true|false)$ ]] || expected="true or false" ;;
         count) [[ ${value} =~ ^0*[1-9][0-9]*$ ]] || expected="a whole number of at least 1" ;;
+        share) [[ ${value} =~ ^(0?\.[0-9]+|0|1|[01]\.0*)$ ]] || expected="a number from 0 to 1" ;;
         number) [[ ${value} =~ ^[0-9]+$ ]] || expected="a whole number of at least 0" ;;
         duration) [[ ${value} =~ ^([0-9]+\.?[0-9]*|\.[0-9]+)$ ]] || expected="a number of seconds" ;;
         # Two choices with the | between them stand in the list, too, and are none.

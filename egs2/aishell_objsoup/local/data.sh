@@ -11,6 +11,7 @@ where the corpora lie.
 "
 opt bilingual false "LibriSpeech too" bool
 opt train_subset 960 "hours of LibriSpeech to train with" "100|460|960"
+opt max_lost 0.1 "share of the recordings and transcripts that may be unusable in a split" share
 opt download false "fetch what is missing" bool
 opt mini false "the mini corpus in the layout of the real one" bool
 opt size default "of the mini corpus" "tiny|default"
@@ -58,4 +59,4 @@ if [ "${bilingual}" = true ]; then
     corpora+=(--librispeech "${LIBRISPEECH}" --train_subset "${train_subset}")
 fi
 py prepare_corpus aishell "${corpora[@]}" --asr_text_policy "${asr_text_policy}" --nj "${nj}" \
-    --out "${datadir}"
+    --max_lost "${max_lost}" --out "${datadir}"

@@ -10,7 +10,7 @@ corpora lie; without translations COVOST2 may be empty.
 "
 opt langs "en fr de es ca" "languages of recognition"
 opt st_pairs "fr-en de-en es-en ca-en" "translations"
-opt max_lost 0.1 "share of a language's clips or texts that may be unusable" duration
+opt max_lost 0.1 "share of the clips or texts that may be unusable in a split of a language" share
 opt forbid_leak none "what may not be in two splits" "none|speakers|sentences|both"
 opt download false "fetch what may be fetched" bool
 opt mini false "the mini corpus in the layout of the real one" bool

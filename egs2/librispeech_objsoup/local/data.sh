@@ -11,6 +11,7 @@ aishell_test too. LIBRISPEECH and AISHELL in the environment or in db.sh say whe
 opt train_subset 960 "hours of training data" "100|460|960"
 opt unlabelled_subset none "hours whose audio is added for self-supervision" "none|100|460|960"
 opt bilingual false "AISHELL-1 too" bool
+opt max_lost 0.1 "share of the recordings and transcripts that may be unusable in a split" share
 opt download false "fetch what is missing" bool
 opt mini false "the mini corpus in the layout of the real one" bool
 opt size default "of the mini corpus" "tiny|default"
@@ -60,4 +61,5 @@ if [ "${bilingual}" = true ]; then
 fi
 [ "${unlabelled_subset}" = none ] || corpora+=(--unlabelled_subset "${unlabelled_subset}")
 py prepare_corpus librispeech "${corpora[@]}" --train_subset "${train_subset}" \
-    --asr_text_policy "${asr_text_policy}" --nj "${nj}" --out "${datadir}"
+    --asr_text_policy "${asr_text_policy}" --nj "${nj}" --max_lost "${max_lost}" \
+    --out "${datadir}"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from espnet_objsoup.bin.cli import share
 from espnet_objsoup.bin.data_options import print_counts
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.text import POLICIES
@@ -21,6 +22,16 @@ def add_text_policies(parser: argparse.ArgumentParser, translations: bool = True
     parser.add_argument("--asr_text_policy", choices=POLICIES, default="lc.rm", help="transcripts")
     if translations:
         parser.add_argument("--st_text_policy", choices=POLICIES, default="tc", help="translations")
+
+
+def add_max_lost(parser: argparse.ArgumentParser, of_what: str) -> None:
+    """Add `--max_lost`."""
+    parser.add_argument(
+        "--max_lost",
+        type=share,
+        default=0.1,
+        help=f"share of {of_what} that may be unusable in a split, from 0 to 1",
+    )
 
 
 def write_splits(splits: Mapping[str, datadir.DataDir], out: Path) -> str:

@@ -5,7 +5,12 @@ import argparse
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import positive_int, string_list
-from espnet_objsoup.bin.corpora.common import add_out, add_text_policies, report
+from espnet_objsoup.bin.corpora.common import (
+    add_max_lost,
+    add_out,
+    add_text_policies,
+    report,
+)
 from espnet_objsoup.data.corpora import covost2
 from espnet_objsoup.data.corpora.covost2_report import LEAKS
 from espnet_objsoup.data.languages import parse_langs, parse_pairs
@@ -22,26 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--langs", type=string_list, required=True, help='recognition: "en fr de"')
     parser.add_argument("--st_pairs", type=string_list, default=[], help='translation: "fr-en"')
     add_text_policies(parser)
-    parser.add_argument(
-        "--max_lost", type=_share, default=0.1,
-        help="share of a language's clips or texts that may be unusable, from 0 to 1",
-    )  # fmt: skip
+    add_max_lost(parser, "a language's clips or texts")
     parser.add_argument(
         "--forbid_leak", type=string_list, default=[],
         help=f"what may not be in two splits: {' '.join(LEAKS)}; otherwise it is counted",
     )  # fmt: skip
     parser.add_argument("--nj", type=positive_int, default=1, help="processes, each for a language")
     add_out(parser)
-
-
-def _share(value: str) -> float:
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {value!r}")
-    return share
 
 
 def run(args: argparse.Namespace) -> str:

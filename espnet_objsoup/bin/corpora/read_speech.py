@@ -8,7 +8,12 @@ import argparse
 from pathlib import Path
 
 from espnet_objsoup.bin.cli import positive_int
-from espnet_objsoup.bin.corpora.common import add_out, add_text_policies, report
+from espnet_objsoup.bin.corpora.common import (
+    add_max_lost,
+    add_out,
+    add_text_policies,
+    report,
+)
 from espnet_objsoup.data.corpora import aishell, librispeech
 from espnet_objsoup.data.corpora.speakers import write_corpora
 
@@ -44,6 +49,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, own: str) -> None:
         help="where AISHELL-1's archives of speakers are unpacked that have no folder there",
     )
     add_text_policies(parser, translations=False)
+    add_max_lost(parser, "the recordings and transcripts")
     parser.add_argument("--nj", type=positive_int, default=1, help="processes")
     add_out(parser)
 
@@ -65,5 +71,5 @@ def prepare(args: argparse.Namespace) -> str:
     if args.aishell is not None:
         config = aishell.AishellConfig(args.aishell, args.unpack_dir, args.asr_text_policy)
         corpora.append(aishell.open_corpus(config, args.nj, alone=args.librispeech is None))
-    written = write_corpora(corpora, args.out, args.nj)
+    written = write_corpora(corpora, args.out, args.nj, args.max_lost)
     return report(args.out, written.remarks, written.objectives, written.rows)

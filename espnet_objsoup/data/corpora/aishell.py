@@ -25,7 +25,7 @@ from espnet_objsoup.data.corpora.speakers import (
     usable_audio,
 )
 from espnet_objsoup.data.corpora.transcripts import Texts, read_lines, transcript
-from espnet_objsoup.data.datadir import DataDirError
+from espnet_objsoup.data.datadir import NO_VALUE, DataDirError
 
 SPLITS = ("train", "dev", "test")
 # Names of the corpus' parts where those of another corpus are beside them.
@@ -241,12 +241,15 @@ def read_speaker(
                 continue
             seen.add(name)
             reading.recordings[part] += 1
+            reading.expected[part] += 1
             if usable_audio(entry, findings):
                 text = transcript(texts.get(name), "zh", policy, entry.path, findings)
+                reading.usable[part] += text != NO_VALUE
                 item = Utterance(name, speaker, str(folder / entry.name), "zh", text)
                 reading.utterances.append((part, item))
     for utterance in sorted(texts.keys() - seen):
         findings.note("left out: lines of transcripts without a recording", f"{table}: {utterance}")
+    reading.expected[next(iter(parts))] += len(texts.keys() - seen)  # a speaker is in one part
     return reading
 
 

@@ -41,7 +41,8 @@ class CoVoST2Config:
         langs: languages with recognition.
         pairs: (source, target) of translations.
         asr_policy, st_policy: text policies of transcripts and translations.
-        max_lost: share of a language's clips, or of its texts, that may be unusable.
+        max_lost: share of the clips, or of the texts, that may be unusable in each split of a
+            language.
         forbid_leak: what may not occur in two splits, some of `LEAKS`.
     """
 

@@ -187,7 +187,7 @@ class LabelReader:
         return name
 
     def _translation(self, text: str, target: str, split: str) -> str:
-        what = f"translations {self.lang}-{target}"
+        what = f"translations {self.lang}-{target} in {split}"
         text = "" if text.strip() in _NO_TEXT else normalise_st_text(text, target, self.st_policy)
         if not text:
             self.report.dropped[f"{what} without text"] += 1
@@ -204,5 +204,5 @@ def is_foreign(text: str, lang: str, split: str, what: str, report: Report) -> b
     if not in_foreign_script(text, lang):
         return False
     counts = report.dropped if split == "train" else report.noted
-    counts[f"{what} of {split} in another script than that of {lang}"] += 1
+    counts[f"{what} that have another script than that of {lang}"] += 1
     return True

@@ -46,7 +46,7 @@ class Language:
 
         Raises:
             DataDirError: if files are missing or faulty, if a split is empty, or if more than
-                `max_lost` is not usable.
+                `max_lost` of one is not usable.
         """
         report = Report()
         directory = language_dir(self.commonvoice, self.lang)
@@ -73,9 +73,9 @@ class Language:
                 transcript = self._transcript(sentence, split, report)
                 if transcript == NO_VALUE and not labels:
                     fault = "without text"
-            report.count(f"clips of {self.lang}", not fault)
+            report.count(f"clips of {self.lang} in {split}", not fault)
             if fault:
-                report.dropped[f"clips of {self.lang} {fault}"] += 1
+                report.dropped[f"clips of {self.lang} in {split} {fault}"] += 1
                 continue
             speaker = speakers.name(found.client)
             item = Utterance(clip, speaker, clips.path(clip), self.lang, transcript, labels)
@@ -94,7 +94,7 @@ class Language:
     def _transcript(self, sentence: str, split: str, report: Report) -> str:
         if not self.recognition:
             return NO_VALUE
-        what = f"transcripts of {self.lang}"
+        what = f"transcripts of {self.lang} in {split}"
         foreign = is_foreign(sentence, self.lang, split, what, report)
         report.count(what, bool(sentence) and not foreign)
         if not sentence:
@@ -109,8 +109,8 @@ class Language:
         if problems:
             counts = "".join(f"\n  left out: {n} {what}" for what, n in report.dropped.items())
             raise DataDirError(
-                f"{self.lang}: expected that at most {100 * self.max_lost:g} % of its clips and "
-                f"texts are not usable and that each split has some, found: "
+                f"{self.lang}: expected that in each split at most {100 * self.max_lost:g} % of "
+                f"the clips and texts are not usable and that there are some, found: "
                 f"{'; '.join(problems)}{counts}\n"
                 "Check that the files of CoVoST 2 and of Common Voice belong together and are "
                 "whole, or allow more with --max_lost"

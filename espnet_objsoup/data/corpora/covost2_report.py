@@ -45,6 +45,7 @@ class Report:
             merged.repaired += report.repaired
             merged.dropped += report.dropped
             merged.noted += report.noted
+            merged.shares |= report.shares
         return merged
 
     def count(self, what: str, usable: bool) -> None:
@@ -71,6 +72,11 @@ class Report:
             ("in two splits", self.shared),
         ):
             lines += [f"{label}: {n} {what}" for what, n in sorted(counts.items())]
+        lines += [
+            f"usable: {n[True]} of {n.total()} {what}"
+            for what, n in sorted(self.shares.items())
+            if n[False]
+        ]
         return lines
 
 

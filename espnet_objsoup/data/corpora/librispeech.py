@@ -227,6 +227,8 @@ def _read_chapter(reading: Reading, part: str, folder: Path, labelled: bool, pol
         else:
             left_out.add(stem)
     reading.recordings[part] += len(audio) + len(left_out)
+    if labelled:
+        reading.expected[part] += len(texts.keys() | left_out | set(audio))
     if labelled and not table.exists():
         findings.note("without transcript: chapters that have no .trans.txt", folder)
     for utterance in audio:
@@ -234,6 +236,7 @@ def _read_chapter(reading: Reading, part: str, folder: Path, labelled: bool, pol
         text = NO_VALUE
         if labelled:
             text = transcript(texts.get(utterance), "en", policy, path, findings)
+            reading.usable[part] += text != NO_VALUE
         short = utterance.removeprefix(f"{reader}-")
         reading.utterances.append((part, Utterance(short, reader, path, "en", text)))
     for utterance in sorted(texts.keys() - left_out - set(audio)):

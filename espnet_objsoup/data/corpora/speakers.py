@@ -29,11 +29,16 @@ class Reading:
     Attributes:
         utterances: part of the corpus and utterance, in the order of ids.
         recordings: part of the corpus -> how many audio files it has, usable or not.
+        expected: part of the corpus whose transcripts are used -> recordings and transcripts that
+            should belong together.
+        usable: the same -> those that do.
         findings: what was found besides.
     """
 
     utterances: list[tuple[str, Utterance]] = field(default_factory=list)
     recordings: Counter[str] = field(default_factory=Counter)
+    expected: Counter[str] = field(default_factory=Counter)
+    usable: Counter[str] = field(default_factory=Counter)
     findings: Findings = field(default_factory=Findings)
 
 
@@ -123,7 +128,9 @@ def usable_audio(entry: os.DirEntry[str], findings: Findings) -> bool:
     return size > 0
 
 
-def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
+def write_corpora(
+    corpora: Sequence[Corpus], out: Path, n_jobs: int, max_lost: float = 0.1
+) -> Written:
     """Read corpora and write data directories, all or none.
 
     Data directories of one name are put together. Recordings without transcript are kept where they
@@ -133,9 +140,11 @@ def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
         corpora: with distinct speakers and parts.
         out: parent of the data directories.
         n_jobs: processes; the result does not depend on them.
+        max_lost: share of a part's recordings that may be without audio or transcript.
 
     Raises:
-        DataDirError: listing what has to be mended, or if a directory would be empty.
+        DataDirError: listing what has to be mended, if more than `max_lost` is not usable, or if a
+            directory would be empty.
         OSError: if a file cannot be written.
     """
     findings = Findings()
@@ -147,6 +156,8 @@ def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
     speakers = sorted((s for c in corpora for s in c.speakers), key=lambda speaker: speaker.name)
     n_jobs = min(n_jobs, 1 + len(speakers) // _SPEAKERS_PER_PROCESS)
     recordings: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
+    usable: Counter[str] = Counter()
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(row_writer(out / name))
@@ -156,6 +167,8 @@ def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
         for reading in map_jobs(_read, speakers, n_jobs, "read speakers", unit="speaker"):
             _leave_out_unlabelled(reading, split_of)
             recordings += reading.recordings
+            expected += reading.expected
+            usable += reading.usable
             findings.add(reading.findings)
             findings.raise_if_many()
             # After a problem the others are looked for, and nothing is written.
@@ -170,12 +183,32 @@ def write_corpora(corpora: Sequence[Corpus], out: Path, n_jobs: int) -> Written:
             for name, parts in corpus.directories.items()
             if not writers[name].rows and not findings.problems
         ]
+        findings.problems += _lost(expected, usable, max_lost, findings)
         findings.raise_problems()
     return Written(
         {name: writer.objectives for name, writer in writers.items()},
         {name: writer.rows for name, writer in writers.items()},
-        findings.lines() + [line for c in corpora for line in c.incomplete(recordings)],
+        findings.lines()
+        + [
+            f"usable: {usable[part]} of {n} recordings of {part} with transcript"
+            for part, n in sorted(expected.items())
+            if usable[part] < n
+        ]
+        + [line for c in corpora for line in c.incomplete(recordings)],
     )
+
+
+def _lost(
+    expected: Mapping[str, int], usable: Mapping[str, int], max_lost: float, findings: Findings
+) -> list[str]:
+    """A problem for each part of which too much cannot be used."""
+    return [
+        f"{part}: expected that at most {100 * max_lost:g} % of its recordings lack audio or "
+        f"transcript, found {n - usable[part]} of {n}; fetch the part again, or allow more with "
+        f"--max_lost:\n{listing(findings.lines())}"
+        for part, n in sorted(expected.items())
+        if n - usable[part] > max_lost * n
+    ]
 
 
 def _leave_out_unlabelled(reading: Reading, split_of: Mapping[str, str]) -> None:

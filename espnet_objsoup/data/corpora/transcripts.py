@@ -37,6 +37,8 @@ def read_lines(
     if first_line == 1 and content.startswith(codecs.BOM_UTF8):
         content = content.removeprefix(codecs.BOM_UTF8)
         findings.note("repaired: transcripts that begin with a byte order mark", path)
+    if content and not content.endswith(b"\n"):
+        findings.note("warning: transcripts whose last line has no end, and may be cut off", path)
     if b"\r\n" in content:
         content = re.sub(rb"\r+\n", b"\n", content)
         findings.note("repaired: transcripts with Windows line ends", path)

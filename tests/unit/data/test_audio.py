@@ -79,6 +79,32 @@ def test_all_unusable_recordings_are_reported(tmp_path: Path) -> None:
     assert "fr-b-u2" in str(error.value)
 
 
+def test_damaged_recordings_may_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data(write_tone(tmp_path / "ok.wav"))
+    (tmp_path / "text.mp3").write_text("not audio")
+    data.columns["wav.scp"]["fr-a-u1"] = str(tmp_path / "text.mp3")
+    with pytest.raises(DataDirError, match=r"1 of 3 .* by --max_damaged 0.34\."):
+        format_audio(data, tmp_path / "out", AudioFormat(), 1, max_damaged=0.33)
+    result = format_audio(data, tmp_path / "out", AudioFormat(), 1, max_damaged=0.34)
+    assert result.utterances == ["en-c-u3", "fr-b-u2"]
+    assert all(set(column) == set(result.utterances) for column in result.columns.values())
+    assert "left out: 1 of 3 utterances" in caplog.text
+    assert "fr-a-u1: " in caplog.text
+
+
+def test_rows_of_one_clip_share_its_audio(tmp_path: Path) -> None:
+    paths = [write_tone(tmp_path / f"{name}.wav", rate=8000) for name in ("a", "b")]
+    data = make_data(paths[0])
+    data.columns["wav.scp"]["fr-b-u2"] = str(paths[1])
+    result = finish(data, tmp_path / "out", AudioFormat(), 1)
+    locations = result.columns["wav.scp"]
+    assert locations["en-c-u3"] == locations["fr-a-u1"] != locations["fr-b-u2"]
+    assert len(list((tmp_path / "out" / "audio").glob("*/*.flac"))) == 2
+    assert set(result.columns["utt2num_samples"]) == set(data.utterances)
+
+
 def test_file_without_permission_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +286,7 @@ def test_full_disk_names_the_file_and_is_not_taken_for_finished(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def open_on_full_disk(path, mode="r", *args, **kwargs):
-        if (mode == "wb" and "u1" in str(path)) or str(path).endswith(".ark.tmp"):
+        if (mode == "wb" and "en-c-u3" in str(path)) or str(path).endswith(".ark.tmp"):
             opened.append(path)
             return FullDisk(path, "w")
         return real_open(path, mode, *args, **kwargs)

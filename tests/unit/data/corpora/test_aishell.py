@@ -36,13 +36,26 @@ def root(tmp_path: Path) -> Path:
     return make_aishell(tmp_path / "corpus")
 
 
-def prepare(root: Path, out: Path, n_jobs: int = 1, policy: str = "lc.rm") -> Written:
+def prepare(
+    root: Path, out: Path, n_jobs: int = 1, policy: str = "lc.rm", max_lost: float = 0.7
+) -> Written:
     config = AishellConfig(root, root.parent / "unpacked", policy)
-    return write_corpora([open_corpus(config, n_jobs)], out, n_jobs)
+    return write_corpora([open_corpus(config, n_jobs)], out, n_jobs, max_lost)
 
 
 def tables(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("*/*"))}
+
+
+def test_a_split_of_which_much_is_lost_is_refused(root: Path, tmp_path: Path) -> None:
+    table = root / TRANSCRIPT
+    table.write_text(table.read_text("utf-8").removesuffix("\n"), "utf-8")
+    wav(root, "test", "S0764", 121).unlink()
+    message = r"aishell-test: expected .* at most 10 % .* found 1 of 2; fetch(.|\n)*--max_lost"
+    with pytest.raises(DataDirError, match=message):
+        prepare(root, tmp_path / "data", max_lost=0.1)
+    remarks = prepare(root, tmp_path / "data").remarks
+    assert [line for line in remarks if "last line has no end, and may be cut off: 1" in line]
 
 
 def test_directories_and_rows(root: Path, tmp_path: Path) -> None:

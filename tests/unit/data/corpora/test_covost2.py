@@ -144,10 +144,10 @@ def test_clips_without_translation_stay_for_recognition(corpus: Corpus, tmp_path
     splits, report = corpus.prepare(tmp_path / "data")
     (utterance,) = [u for u in splits["dev"].utterances if u.endswith("fr_002")]
     assert splits["dev"].row(utterance)["st_text"] == "<na>"
-    assert report.dropped == {"translations fr-en without text": 1}
+    assert report.dropped == {"translations fr-en in dev without text": 1}
     splits, report = corpus.prepare(tmp_path / "data", langs=["en"])
     assert not [u for u in splits["dev"].utterances if u.endswith("fr_002")]
-    assert report.dropped["clips of fr without text"] == 1
+    assert report.dropped["clips of fr in dev without text"] == 1
 
 
 def test_speakers_whose_ids_begin_alike_stay_apart(corpus: Corpus, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_command_says_what_it_found(
     what = ["--langs", "fr,en", "--st_pairs", "fr-en", "--out", str(tmp_path / "data")]
     assert prepare_corpus.main(["covost2", *roots, *what]) == 0
     captured = capsys.readouterr()
-    assert "left out: 1 clips of fr whose audio is empty" in captured.err
+    assert "left out: 1 clips of fr in train whose audio is empty" in captured.err
     assert "train: asr/en 20, asr/fr 19, st/fr-en 19" in captured.err
     assert "utterances in train 39, dev 20, test 20" in captured.out
     with pytest.raises(SystemExit):

@@ -138,32 +138,32 @@ MENDED: dict[str, tuple[Callable[[Corpus], object], str]] = {
 LEFT_OUT: dict[str, tuple[Callable[[Corpus], object], str, int]] = {
     "row without clip": (
         lambda c: c.clip("fr", 4).unlink(),
-        "1 clips of fr whose audio is missing",
+        "1 clips of fr in train whose audio is missing",
         39,
     ),
     "zero-byte clip": (
         lambda c: c.clip("fr", 4).write_bytes(b""),
-        "1 clips of fr whose audio is empty",
+        "1 clips of fr in train whose audio is empty",
         39,
     ),
     "folder in place of a clip": (
         lambda c: [c.clip("fr", 4).unlink(), c.clip("fr", 4).mkdir()],
-        "1 clips of fr whose audio is no file",
+        "1 clips of fr in train whose audio is no file",
         39,
     ),
     "clip that is not validated": (
         lambda c: c.edit_row(VALIDATED, 4, lambda _: ""),
-        "1 clips of fr that validated.tsv does not list",
+        "1 clips of fr in train that validated.tsv does not list",
         39,
     ),
     "clip listed twice, differently": (
         lambda c: c.edit(VALIDATED, lambda s: s + s.splitlines(True)[4].replace("dite", "lue")),
-        "1 clips of fr that a table lists twice, with different values",
+        "1 clips of fr in train that a table lists twice, with different values",
         39,
     ),
     "clip without client": (
         lambda c: c.edit_row(VALIDATED, 4, lambda row: row.replace(client("fr", 4), "")),
-        "1 clips of fr without client_id",
+        "1 clips of fr in train without client_id",
         39,
     ),
     "tab in a sentence": (
@@ -178,12 +178,12 @@ LEFT_OUT: dict[str, tuple[Callable[[Corpus], object], str, int]] = {
     ),
     "empty transcript": (
         lambda c: c.edit_row(VALIDATED, 4, lambda row: row.replace("Phrase “4”, dite.", "…")),
-        "1 transcripts of fr without text",
+        "1 transcripts of fr in train without text",
         40,
     ),
     "NaN or empty translation": (
         lambda c: c.edit_row(PAIR, 4, lambda row: row.replace('Sentence "4", said.', "NaN")),
-        "1 translations fr-en without text",
+        "1 translations fr-en in train without text",
         40,
     ),
     "two translations of one clip": (
@@ -198,12 +198,12 @@ LEFT_OUT: dict[str, tuple[Callable[[Corpus], object], str, int]] = {
     ),
     "transcript in another script": (
         lambda c: c.edit_row(VALIDATED, 4, lambda row: row.replace("Phrase “4”, dite", "Фраза")),
-        "1 transcripts of fr of train in another script than that of fr",
+        "1 transcripts of fr in train that have another script than that of fr",
         40,
     ),
     "translation in another script": (
         lambda c: c.edit_row(PAIR, 4, lambda row: row.replace('Sentence "4", said', "句子")),
-        "1 translations fr-en of train in another script than that of en",
+        "1 translations fr-en in train that have another script than that of en",
         40,
     ),
 }
@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[Callable[[Corpus], object], str]] = {
     ),
     "absent split": (
         lambda c: no_split(c, "dev"),
-        "fr: .*each split has some, found: there is no utterance in dev",
+        "fr: .*that there are some, found: there is no utterance in dev",
     ),
     "clip in two splits": (
         lambda c: c.edit(PAIR, lambda s: s + s.splitlines(True)[2].replace("dev", "test")),
@@ -280,16 +280,21 @@ REFUSED: dict[str, tuple[Callable[[Corpus], object], str]] = {
     ),
     "file of another pair": (
         wrong_pair,
-        "fr: .*found: 40 of 40 clips of fr are not usable; there is no utterance in train, dev, "
-        "test\n  left out: 40 clips of fr that validated.tsv does not list",
+        "fr: .*found: 20 of 20 clips of fr in train are not usable; .*there is no utterance in "
+        "train, dev, test\n  left out: 20 clips of fr in train that validated.tsv does not list",
     ),
     "translations in another script throughout": (
         lambda c: c.edit(PAIR, lambda s: s.replace("Sentence", "Предложение")),
-        "40 of 40 translations fr-en are not usable",
+        "20 of 20 translations fr-en in train are not usable; 10 of 10 .* in dev",
     ),
     "many clips lost": (
         lambda c: [c.clip("fr", i).unlink() for i in range(1, 6)],
-        "5 of 40 clips of fr are not usable(.|\n)*left out: 5 clips of fr whose audio is missing",
+        r"found: 3 of 20 clips of fr in train are not usable\n(.|\n)*left out: 3 clips of fr in "
+        "train whose audio is missing",
+    ),
+    "most of a small split lost": (
+        lambda c: [c.clip("fr", i).unlink() for i in (3, 7, 11)],
+        "found: 3 of 10 clips of fr in test are not usable\n",
     ),
     "some of the split script's files": (
         half_of_the_split_files,
@@ -399,7 +404,7 @@ def test_test_data_in_another_script_are_kept_and_told(corpus: Corpus, tmp_path:
     corpus.edit_row(VALIDATED, 3, lambda row: row.replace("Phrase “3”, dite", "Фраза"))
     splits, report = corpus.prepare(tmp_path / "data")
     assert "фраза" in splits["test"].columns["text"].values()
-    assert report.noted["transcripts of fr of test in another script than that of fr"] == 1
+    assert report.noted["transcripts of fr in test that have another script than that of fr"] == 1
 
 
 def test_latin_names_do_not_make_chinese_foreign(tmp_path: Path) -> None:

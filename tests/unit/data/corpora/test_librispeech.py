@@ -7,6 +7,7 @@ from espnet_objsoup.data import datadir
 from espnet_objsoup.data.corpora import speakers
 from espnet_objsoup.data.corpora.librispeech import LibriSpeechConfig, open_corpus
 from espnet_objsoup.data.corpora.speakers import Written, write_corpora
+from espnet_objsoup.data.datadir import DataDirError
 
 from .speech_layouts import chapter, flac, make_librispeech, trans
 
@@ -16,9 +17,11 @@ def root(tmp_path: Path) -> Path:
     return make_librispeech(tmp_path / "corpus")
 
 
-def prepare(root: Path, out: Path, n_jobs: int = 1, **options: str) -> Written:
+def prepare(
+    root: Path, out: Path, n_jobs: int = 1, max_lost: float = 0.7, **options: str
+) -> Written:
     config = LibriSpeechConfig(root, **{"train_subset": "100", **options})
-    return write_corpora([open_corpus(config)], out, n_jobs)
+    return write_corpora([open_corpus(config)], out, n_jobs, max_lost)
 
 
 def test_directories_and_rows(root: Path, tmp_path: Path) -> None:
@@ -102,6 +105,27 @@ def test_recordings_without_transcript_stay_for_self_supervision_in_training(
     assert written.rows["test_clean"] == 1
     remark = "left out: recordings of test-clean without transcript: 2"
     assert any(line.startswith(remark) for line in written.remarks)
+
+
+def test_a_part_of_which_much_is_lost_is_refused(root: Path, tmp_path: Path) -> None:
+    """Scores would be those of another test set."""
+    trans(root, "test-clean", "61").write_text("61-1240-0000 WORDS\n")
+    flac(root, "dev-clean", "84", 0).unlink()
+    message = r"test-clean: expected .* at most 10 % .* found 2 of 3; fetch(.|\n)*--max_lost"
+    with pytest.raises(DataDirError, match=message) as error:
+        prepare(root, tmp_path / "data", max_lost=0.1)
+    assert "dev-clean: expected" in str(error.value)
+    assert not (tmp_path / "data" / "train").exists()
+    written = prepare(root, tmp_path / "data", max_lost=0.7)
+    assert "usable: 1 of 3 recordings of test-clean with transcript" in written.remarks
+
+
+def test_a_transcript_that_may_be_cut_off_is_told(root: Path, tmp_path: Path) -> None:
+    table = trans(root, "test-clean", "61")
+    table.write_text(table.read_text().removesuffix("\n"))
+    remarks = prepare(root, tmp_path / "data").remarks
+    what = "warning: transcripts whose last line has no end, and may be cut off: 1"
+    assert [line for line in remarks if line.startswith(what)]
 
 
 def test_same_files_in_every_run_and_for_any_number_of_processes(
