@@ -247,7 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             trainings.append(predict(recipe, name))
     print("GPU memory in GiB (computed, not measured):\n")
     print(memory_table(trainings))
-    print(f"\nHours of an epoch x epochs, with one GPU at {args.utilisation:.0%} of its peak (computed):\n")
+    reached = f"with one GPU at {args.utilisation:.0%} of its peak"
+    print(f"\nHours of an epoch x epochs, {reached} (computed):\n")
     print(time_table(trainings, args.utilisation))
     print("\nDisk in GB (computed):\n")
     print(disk_table(trainings))
