@@ -8,8 +8,11 @@ group of languages, which its configuration names absolutely.
 import io
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +71,27 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert status == 0
     return root
+
+
+def test_the_cards_example_runs(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "tag.zip"
+    assert pack.main(["--exp_dir", f"{recipe}/exp/tag", "--out", str(target)]) == 0
+    with zipfile.ZipFile(target) as packed:
+        card = packed.read("README.md").decode()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.DOTALL | re.MULTILINE)
+    write_tone(tmp_path / "clip.wav", 0.9)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OBJSOUP_CACHE", str(tmp_path / "cache"))
+    capsys.readouterr()
+    (tmp_path / "example.py").write_text(code)
+    runpy.run_path("example.py")
+    recognised, translated = capsys.readouterr().out.splitlines()
+    assert recognised != translated
 
 
 def test_the_same_text_from_anywhere(

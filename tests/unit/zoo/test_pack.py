@@ -18,6 +18,7 @@ import yaml
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.meta import Meta
 from espnet_objsoup.zoo.pack import PackRequest, pack
+from espnet_objsoup.zoo.writer import write_archive
 
 from .packages import CONFIG, OPTIONS, TAG, make_recipe, save_weights, write
 
@@ -124,6 +125,14 @@ def test_time_and_permissions(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(ModelError, match="SOURCE_DATE_EPOCH: expected seconds since 1970"):
         pack(PackRequest(experiment, tmp_path / "m.zip"))
+
+
+def test_entries_do_not_tell_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    write_archive(tmp_path / "m.zip", {"a": b"x"}, 0)
+    monkeypatch.undo()
+    with zipfile.ZipFile(tmp_path / "m.zip") as archive:
+        assert archive.getinfo("a").create_system == 3
 
 
 def test_only_what_is_there_is_packed(tmp_path: Path) -> None:
