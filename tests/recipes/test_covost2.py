@@ -93,6 +93,7 @@ def test_download_help_without_connection(tmp_path: Path) -> None:
         assert f"covost_v2.{pair}.tsv.tar.gz" in failed.stderr
     assert "nothing was written" in failed.stderr
     assert not (recipe / "downloads").exists()
+    assert not list(recipe.glob("d*"))  # neither data nor dump, with what the script notes
 
 
 def test_download_of_pairs_with_regions(tmp_path: Path) -> None:

@@ -113,13 +113,19 @@ lock() {
     mkdir -p "$(dirname "${file}")" 2>/dev/null || true
     # Data of somebody else, which are only read, cannot be locked.
     if [ "${mode}" = shared ] && [ ! -w "$(dirname "${file}")" ]; then return 0; fi
-    exec {descriptor}>>"${file}"
-    # A moment, for the processes of a killed run to end.
-    if ! flock --"${mode}" --wait 3 "${descriptor}"; then
-        echo "error: ${what} is in use by another run; wait for it or end it. Its lock ${file} says:" >&2
-        _holders "${file}" >&2
-        exit 1
-    fi
+    while true; do
+        exec {descriptor}>>"${file}"
+        # A moment, for the processes of a killed run to end.
+        if ! flock --"${mode}" --wait 3 "${descriptor}"; then
+            echo "error: ${what} is in use by another run; wait for it or end it. Its lock ${file} says:" >&2
+            _holders "${file}" >&2
+            exit 1
+        fi
+        # A run that failed may have removed the file meanwhile (remove_empty): that lock is nobody's.
+        if [ "${file}" -ef "/proc/self/fd/${descriptor}" ]; then break; fi
+        exec {descriptor}>&-
+        mkdir -p "$(dirname "${file}")"
+    done
     [ "${mode}" = exclusive ] && : >"${file}"
     echo "process $$ on ${HOSTNAME}, since $(date '+%Y-%m-%d %H:%M:%S'): ${command_line}" >>"${file}"
     _locks+=("${descriptor}")
@@ -205,10 +211,21 @@ run_guarded() {
     tell_watch 0
 }
 
+# remove_empty DIRECTORY...    those that hold nothing but notes of stages and locks
+remove_empty() {
+    local directory
+    for directory in "$@"; do
+        [ -d "${directory}" ] || continue
+        [ -n "$(find "${directory}" -mindepth 1 -maxdepth 1 ! -name .stages)" ] ||
+            rm -rf "${directory}"
+    done
+}
+
 # run_stage NUMBER FINGERPRINT DESCRIPTION FUNCTION OUTPUT...
 # `before_FUNCTION OLD_FINGERPRINT`, if there is one, is called before anything is written.
 run_stage() {
     local number=$1 wanted=$2 description=$3 function=$4 marker reason old started output repeated
+    local directory new=()
     shift 4
     old=
     if [ "${number}" -lt "${stage}" ] || [ "${number}" -gt "${stop_stage}" ]; then
@@ -220,6 +237,9 @@ run_stage() {
         log "[${number}/${stop_stage}] ${description}: already done"
         return 0
     fi
+    for directory in "${datadir}" "${dumpdir}"; do
+        [ -e "${directory}" ] || new+=("${directory}")
+    done
     lock_stage "${number}"
     require_stages_before "${number}"
     log "[${number}/${stop_stage}] ${description}: start (${reason})"
@@ -237,6 +257,7 @@ run_stage() {
     if [ -n "${!repeated:-}" ]; then echo "${!repeated}" >"${marker}.repeated"; fi
     run_guarded "${function}"
     if [ "${stage_status}" -ne 0 ]; then
+        remove_empty "${new[@]}"
         log "[${number}/${stop_stage}] ${description}: failed with exit status ${stage_status}" >&2
         exit "${stage_status}"
     fi
