@@ -142,6 +142,6 @@ def test_cues_hold_every_word_in_limits(
 
 def test_hours_take_seconds() -> None:
     result = timed(SENTENCES * 1000)  # 29000 words, three hours
-    start = time.monotonic()
+    start = time.process_time()  # the tests may share the processor
     make_cues(result, Layout())
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
