@@ -27,7 +27,7 @@ from typing import Any
 from mortal_process import Operations, start, wait
 
 EPOCHS = 3
-STEPS_PER_EPOCH = 6
+STEPS_PER_EPOCH = 3
 BATCH_SIZE = 6
 # A training is killed so many times at most before it may end.
 MOST_KILLS = 3
@@ -58,6 +58,7 @@ def configuration(workers: int) -> dict[str, Any]:
     return {
         **conf,
         "trainer_conf": {**conf["trainer_conf"], **trainer_conf},
+        "encoder_conf": {**conf["encoder_conf"], "num_blocks": 2},
         "specaug": "specaug",
         "specaug_conf": {
             "apply_time_warp": False,

@@ -19,6 +19,8 @@ from espnet_objsoup.data.files import replacing
 
 # Where `average_nbest_models` works; removed at the start of a training that was killed there.
 AVERAGING_DIR = ".averaging.tmp"
+# Of a tensor in a file of torch.save: its headers, padding and description.
+_OVERHEAD_BYTES = 512
 
 
 class CheckpointWriteError(OSError):
@@ -68,19 +70,20 @@ def _explained(target: Path, state: Any) -> Iterator[None]:
         reason = os.strerror(err.errno) if err.errno else str(err)
         raise CheckpointWriteError(
             err.errno,
-            f"{reason}; a checkpoint of {needed} could not be written, {free} are free. Nothing is "
-            "lost: earlier checkpoints are as they were. Make room (or mend the disk) and train "
-            "again with --resume true",
+            f"{reason}; a checkpoint of about {needed} could not be written, {free} are free. "
+            "Nothing is lost: earlier checkpoints are as they were. Make room (or mend the disk) "
+            "and train again with --resume true",
             str(target),
         ) from err
 
 
 def size_of(state: Any) -> int:
-    """Bytes of the tensors in a state, about the size of its file."""
+    """About the size of a state's file in bytes."""
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
-    return sum(x.numel() * x.element_size() for x in tree_leaves(state) if isinstance(x, Tensor))
+    tensors = [x for x in tree_leaves(state) if isinstance(x, Tensor)]
+    return sum(x.numel() * x.element_size() + _OVERHEAD_BYTES for x in tensors)
 
 
 def sync_directory(directory: Path) -> None:
