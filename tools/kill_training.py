@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "kills": len(kills),
         "trainings": trainings,
         "by": Counter(kill.split()[0] for kill in kills),
-        "left": Counter(kill.partition("left ")[2].partition(" (")[0] for kill in kills),
+        "left": Counter(re.split(r" \(| and ", kill.partition("left ")[2])[0] for kill in kills),
         "half-written files": sum(" and ." in kill for kill in kills),
     }
     (args.out / "kills.json").write_text(json.dumps({**result, "list": kills}, indent=1) + "\n")
