@@ -56,7 +56,9 @@ class LayersConf:
                 f"trainer_conf.layers: unknown key {', '.join(unknown)}; known: {', '.join(known)}"
             )
         _check_types(conf)
-        result = cls(**(conf or {}))
+        # Without a value it is as if the key were not there, as in the soup's own keys.
+        given = {key: v for key, v in (conf or {}).items() if (key, v) != ("names", None)}
+        result = cls(**given)
         result._check_choices()
         for key, low in (("top_k", 1), ("last_k", 1), ("scan_steps", 2), ("scan_interval", 0)):
             value = getattr(result, key)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from espnet_objsoup.objectives.numbers import is_number
 from espnet_objsoup.objectives.spec import ObjectiveError
 
 
@@ -59,8 +60,7 @@ class Option:
             raise SoupConfError(f"{key}: expected {self._expectation()}, found {value!r}")
 
     def _is_number_in_range(self, value: Any) -> bool:
-        kinds = int if self.integer else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        if not is_number(value) or (self.integer and not isinstance(value, int)):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and value <= self.high

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixed weights by objective or glob."""
 
-import math
 from collections.abc import Mapping, Sequence
 
+from espnet_objsoup.objectives.numbers import is_number
 from espnet_objsoup.objectives.spec import ObjectiveError, match
 
 
@@ -29,9 +29,11 @@ def resolve_weights(
         return dict.fromkeys(objectives, 1.0)
     matched: dict[str, list[str]] = {name: [] for name in objectives}
     for pattern, value in weights.items():
+        if not isinstance(pattern, str):
+            raise ObjectiveError(f"{key}: expected objectives or globs, found {pattern!r}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ObjectiveError(f"{key}.{pattern}: expected a number, found {value!r}")
-        if not (math.isfinite(value) and value >= 0):
+        if not (is_number(value) and value >= 0):
             raise ObjectiveError(f"{key}.{pattern}: expected a number >= 0, found {value}")
         for name in match(pattern, objectives, key):
             matched[name].append(pattern)

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from espnet_objsoup.bin import check_config
@@ -76,6 +76,7 @@ searches = {
 }
 
 
+@example({"st_ctc_weight": None})
 @fuzz()
 @given(mappings({**searches, "nbest": st.integers(0, 5), "ctc_greedy": st.booleans()}))
 def test_options_of_decoding(conf: dict[Any, Any]) -> None:
@@ -130,6 +131,10 @@ soups = mappings(
 OBJECTIVES = ["asr/de", "asr/en", "asr/fr", "st/de-en", "st/fr-en"]
 
 
+@example({"layers": {"policy": "fixed", "names": None}}, OBJECTIVES)  # found by longer runs
+@example({"weighting_conf": {"weights": {None: 0}}}, OBJECTIVES)
+@example({"weighting_conf": {"weights": {"asr/*": 10**400}}}, OBJECTIVES)
+@example({"recipe": "flat", "weighting_conf": {"gamma": 10**400}}, OBJECTIVES)
 @fuzz(0.5)
 @given(soups, st.sampled_from([OBJECTIVES, [*OBJECTIVES, "ssl"], OBJECTIVES[:1], ["ssl"]]))
 def test_trainer_conf(conf: dict[Any, Any], objectives: list[str]) -> None:
