@@ -171,9 +171,10 @@ class GroupedEngine(GradientEngine):
         ]
         if mixing:
             logging.warning(
-                "%s mix utterances of a batch: their gradients are measured as if the statistics "
-                "of the batch were constant. Use an encoder without BatchNorm (e_branchformer), or "
-                "gradient_engine: reference to measure them as they are",
+                "%s mix utterances of a batch: what an utterance's loss does to the others through "
+                "the statistics of the batch counts as the others'. In layers below that can be "
+                "most of it. Use an encoder without BatchNorm (e_branchformer), or "
+                "gradient_engine: reference to measure gradients as they are",
                 ", ".join(mixing),
             )
         shared = list(shared)

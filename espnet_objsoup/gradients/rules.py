@@ -123,7 +123,7 @@ def layer_norm(module: nn.LayerNorm, x: Tensor, g: Tensor) -> list[Block]:
 
 
 def batch_norm(module: nn.BatchNorm1d, x: Tensor, g: Tensor) -> list[Block]:
-    """`BatchNorm1d` on (B, C, T); statistics of the batch count as constants."""
+    """`BatchNorm1d` on (B, C, T); its own parameters multiply what is normalised already."""
     if module.training or not module.track_running_stats:
         mean, variance = x.mean((0, 2)), x.var((0, 2), unbiased=False)
     else:
@@ -180,6 +180,10 @@ def rule_of(module: nn.Module) -> Rule | None:
     rule = _RULES.get(type(module))
     if rule in (convolution_1d, convolution_2d) and not _is_plain_convolution(module):
         return None
+    if rule is layer_norm and len(getattr(module, "normalized_shape", (1,))) != 1:
+        return None
+    if rule is embedding and (module.scale_grad_by_freq or module.sparse):
+        return None  # gradients that depend on the other utterances, or that are no matrices
     return rule
 
 

@@ -279,7 +279,14 @@ class ObjSoupTrainer(AbsTrainer):
 
 
 def _steps_of_epoch(context: EpochContext) -> int | None:
+    """Optimiser steps of the epoch, the same in every process; None if one does not know."""
     iterations = context.progress.iterations
+    if context.distributed:
+        # The first process to finish ends the epoch for all, and scans are planned by its steps:
+        # with plans of their own, processes would sum up different layers.
+        shortest = torch.tensor(-1 if iterations is None else iterations, device=context.device)
+        torch.distributed.all_reduce(shortest, torch.distributed.ReduceOp.MIN)
+        iterations = None if shortest < 0 else int(shortest)
     return None if iterations is None else iterations // context.options.accum_grad
 
 

@@ -75,6 +75,12 @@ class SoupRun:
         self._report: dict[str, float] = {}
         shared = model.shared_parameters() if self.measures else []
         self.layers = find_layers(model, shared, conf.layers.pattern) if self.measures else []
+        if self.measures and not self.layers:
+            raise LayerError(
+                "layers: expected layers with parameters that are trained, found none: with a "
+                "frozen encoder there is nothing that objectives pull in different directions; use "
+                "recipe: static without monitor, or freeze less (freeze_param)"
+            )
         self.engine = make_engine(
             conf.gradient_engine,
             self.layers,
