@@ -227,7 +227,7 @@ MISTAKES = {
     "text_for_beam": (yaml_with("beam_size: '5'\n"), "beam_size: expected a whole number >= 1"),
     "ctc_weight": (yaml_with("ctc_weight: 3\n"), "ctc_weight: expected a number from 0 to 1"),
     "list_for_yaml": (yaml_with("- beam_size\n"), "expected `option: value` lines, found"),
-    "no_yaml": (yaml_with("a: [\n"), "decode.yaml: expected YAML"),
+    "no_yaml": (yaml_with("a: [\n"), "decode.yaml: line 2: expected YAML"),
     "length_ratios": (
         yaml_with("maxlenratio: 0.1\nminlenratio: 0.3\n"),
         "minlenratio: expected at most maxlenratio 0.1, found 0.3",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`objsoup transcribe` in a process of its own, with a fake model that is slow: ARGUMENTS..."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,5 +22,7 @@ def wait(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # A shell's background processes ignore Ctrl-C, and so do their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ModelChoice.load = load
     sys.exit(objsoup.main(sys.argv[1:]))
