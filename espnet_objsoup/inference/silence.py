@@ -13,7 +13,7 @@ _LOUD_PERCENTILE, _QUIET_PERCENTILE = 90, 5
 # Silence is nearer to the quiet frames than to the loud ones. With less between them, which is so
 # in steady noise and in speech without a pause, nothing is called silent.
 _SILENCE_SHARE = 0.25
-_LEAST_RANGE_DB, _LARGEST_RANGE_DB = 12.0, 50.0
+_LEAST_RANGE_DB, _LARGEST_RANGE_DB = 20.0, 50.0
 _INAUDIBLE_DB = -70.0  # of full scale
 _FLOOR = 1e-12
 
@@ -45,9 +45,9 @@ class SilenceDetector:
         whole = len(samples) // self._hop
         frames = samples[: whole * self._hop].astype(np.float64).reshape(-1, self._hop)
         self._present = 10 * np.log10((frames**2).mean(axis=1) + _FLOOR)
-        known = np.concatenate([self._past, self._present])
-        if len(known) == 0:
+        if whole == 0:
             return np.zeros(0, bool)
+        known = np.concatenate([self._past, self._present])
         loud = np.percentile(known, _LOUD_PERCENTILE)
         range_db = min(loud - np.percentile(known, _QUIET_PERCENTILE), _LARGEST_RANGE_DB)
         threshold = loud - (1 - _SILENCE_SHARE) * range_db

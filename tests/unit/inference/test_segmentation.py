@@ -87,6 +87,29 @@ def test_without_a_pause_pieces_overlap(seconds: float) -> None:
         assert np.array_equal(piece.samples, samples[round(start * RATE) : round(end * RATE)])
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_all_that_is_loud_is_in_a_piece(seed: int) -> None:
+    """Speech, pauses and rests of any number of samples."""
+    draw = np.random.default_rng(seed)
+    parts = [
+        part
+        for i in range(draw.integers(1, 6))
+        for part in (
+            speech(draw.uniform(0.3, 9), i),
+            silence(draw.choice([0.0, 0.3, 1.2]) + draw.uniform(0, 0.02), draw.choice([0.0, 1e-4])),
+        )
+    ]
+    whole = np.concatenate(parts)
+    pieces = cut(whole)
+    covered = np.zeros(len(whole), bool)
+    for piece in pieces:
+        begin = round(piece.start_s * RATE)
+        assert len(piece.samples) <= 6.0 * RATE
+        assert np.array_equal(whole[begin : begin + len(piece.samples)], piece.samples)
+        covered[begin : begin + len(piece.samples)] = True
+    assert np.count_nonzero(np.abs(whole[~covered]) > 0.02) == 0
+
+
 def test_a_short_pause_serves_where_there_is_no_long_one() -> None:
     pieces = cut(speech(4.5), silence(0.25), speech(4.5, 1))
     assert [piece.overlap_s for piece in pieces] == [0, 0]
