@@ -122,29 +122,40 @@ def train_step(args: argparse.Namespace, model: torch.nn.Module, batch: tuple) -
     ("recipe", "paths"), same_models(), ids=lambda v: relative(v[0]) if isinstance(v, list) else ""
 )
 def test_a_step_at_full_size(recipe: str, paths: list[Path], tmp_path: Path) -> None:
-    """A model is built once for all files that describe it and trained by the last one's soup."""
+    """A model is built once for all files that describe it; each one's soup trains it a step."""
     gc.collect()
-    objectives = objectives_of(recipe, paths[-1])
-    args = parse(paths[-1], objectives, tmp_path, VOCABULARY[recipe], "--accum_grad", "1")
-    model = ObjSoupTask.build_model(args)
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    objectives = objectives_of(recipe, paths[0])
+    pairs = [tuple(name[3:].split("-")) for name in objectives if name.startswith("st/")]
+    model = None
     for path in paths:
-        SoupRun(SoupConf.from_dict(load(path)["trainer_conf"]), model)
+        args = parse(path, objectives, tmp_path, VOCABULARY[recipe], "--accum_grad", "1")
+        model = model or ObjSoupTask.build_model(args)
         if path.name in SIZES:
             low, high = SIZES[path.name]
             stated = re.search(r"(\d+) M parameters", path.read_text())
+            millions = sum(p.numel() for p in model.parameters()) / 1e6
             assert low <= millions <= high
             assert round(millions) == int(stated[1])
+        check_step(args, model, batch_of_noise(list(model.languages), pairs), path)
+
+
+def check_step(args: argparse.Namespace, model: torch.nn.Module, batch: tuple, path: Path) -> None:
+    """That a step moves the encoder and all heads, with the levels and layers of the file."""
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.ndim == 1}
-    pairs = [tuple(name[3:].split("-")) for name in objectives if name.startswith("st/")]
-    run = train_step(args, model, batch_of_noise(list(model.languages), pairs))
-    assert run.steps == 1
-    assert not run.faults.skipped
+    run = train_step(args, model, batch)
+    assert run.steps == 1, path
+    assert not run.faults.skipped, path
+    soup = SoupConf.from_dict(load(path)["trainer_conf"])
+    assert [set(level.objectives) for level in run.levels] == [
+        set(level.objectives) for level in soup.resolve(list(args.objectives))
+    ], path
     moved = {name.split(".")[0] for name, p in model.named_parameters()
              if name in before and not torch.equal(p, before[name])}  # fmt: skip
-    heads = {f"{name.split('/')[0]}_head" for name in objectives}
-    assert moved == {"encoder", *heads}
-    assert all(p.isfinite().all() for p in model.parameters())
+    heads = {f"{name.split('/')[0]}_head" for name in args.objectives}
+    assert moved == {"encoder", *heads}, path
+    assert all(p.isfinite().all() for p in model.parameters()), path
+    # Fixed weights need no gradients of layers.
+    assert bool(run.selector.selected) == run.measures, path
 
 
 @tuning
