@@ -258,16 +258,18 @@ def sampled_task(after_step: Callable[[], None]) -> type:
 def logging_to(path: Path) -> Any:
     """ESPnet's log, and nothing else's, goes to a file."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s (%(module)s:%(lineno)d) %(message)s"))
     root.handlers[:] = [file]
     root.setLevel(logging.INFO)  # ESPnet sets up nothing where there is a handler
+    logging.disable(logging.NOTSET)  # another tool in this process may have switched it off
     try:
         yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        logging.disable(disabled)
         file.close()
 
 

@@ -78,20 +78,21 @@ def test_a_corrected_card_is_all_that_is_sent(plan, hub):
 
 @pytest.mark.parametrize("failure", [400, 503, "cut"])
 def test_half_finished_upload_is_repeated(plan, hub, failure):
+    large = {hashlib.sha256(model_files()[name]).hexdigest() for name in LARGE}
     statistics = hashlib.sha256(model_files()[LARGE[2]]).hexdigest()
     hub.state.fail(f"{PUT}{statistics}", failure, times=-1)
     with pytest.raises(HubError):
         pushed(plan, hub)
     assert not hub.state.sent(COMMIT)
     assert not on_hub(hub)
-    arrived = len(hub.state.objects)
-    assert arrived == 2
+    missing = large - set(hub.state.objects)  # others may be given up before they are sent
+    assert statistics in missing
     hub.state.faults.clear()
     hub.state.requests.clear()
     done = pushed(plan, hub)
     assert on_hub(hub) == model_files()
     assert not done.created
-    assert [r.path for r in hub.state.sent(PUT)] == [f"/objects/{statistics}"]
+    assert {r.path for r in hub.state.sent(PUT)} == {f"/objects/{oid}" for oid in missing}
 
 
 @pytest.mark.parametrize("status", [502, "cut", "lost"])
