@@ -95,7 +95,7 @@ def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
         (["--nbest", "999"], 1, "nbest: expected at most beam_size 5, found 999"),
         (["--ngpu", "1"], 2, "--ngpu: expected 1 GPU(s) of this machine"),
         (["--gpu_inference", "true"], 2, "--gpu_inference: expected 1 GPU(s) of this machine"),
-        (["--size", "tiny", "--stage", "15", "--stop_stage", "15"], 1, "not available"),
+        (["--size", "tiny", "--stage", "15", "--stop_stage", "15"], 2, "--hf_repo"),
     ],
     ids=str,
 )
