@@ -263,8 +263,8 @@ def test_options_reach_the_commands(recipe: Recipe) -> None:
     assert option(by_name["decode"], "--nbest") == "4"
 
 
-def test_one_process_trains_directly(finished: Recipe) -> None:
-    (call,) = finished.calls("--force", "true", "--stage", "11", "--stop_stage", "11")
+def test_one_process_trains_directly(done: Recipe) -> None:
+    (call,) = done.calls("--force", "true", "--stage", "11", "--stop_stage", "11")
     assert call[:2] == ["-m", "espnet_objsoup.bin.train"]
     assert option(call, "--ngpu") == "0"
     assert option(call, "--resume") == "true"
