@@ -138,7 +138,15 @@ def _lower(text: str, lang: str) -> str:
 
 
 def _remove_punctuation(text: str) -> str:
-    return _DROPPED.sub(" ", _STRANDED_MARKS.sub(" ", text))
+    while True:
+        kept = _DROPPED.sub(" ", _STRANDED_MARKS.sub(" ", text))
+        if _ZWNJ not in kept and _ZWJ not in kept:
+            return kept
+        # What was beside a joiner may be gone now, and then a mark stands alone.
+        kept = _OUTER_JOINER.sub("", kept)
+        if kept == text:
+            return kept
+        text = kept
 
 
 def _spaces(text: str, lang: str) -> str:

@@ -91,6 +91,7 @@ def test_marks_are_part_of_letters(text: str, lang: str) -> None:
 @given(TEXTS, st.sampled_from(POLICIES), st.sampled_from(LANGUAGES))
 @example("¸-0", "lc.rm", "en")
 @example("か ゛", "tc", "ja")
+@example("\u200b\u20e3\u200cı,", "lc.rm", "fa")
 def test_normalising_twice_changes_nothing(text: str, policy: str, lang: str) -> None:
     once = normalise(text, lang, policy)
     assert normalise(once, lang, policy) == once
