@@ -22,6 +22,12 @@ class YamlError(ValueError):
         super().__init__(problem)
         self.problem, self.line = problem, line
 
+    @property
+    def message(self) -> str:
+        """What was expected and found, and in which line."""
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}expected YAML, found {self.problem}"
+
 
 def load_yaml(content: bytes) -> Any:
     """Values of a file; no objects are made but those of YAML itself.

@@ -137,8 +137,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         conf = load_yaml(path.read_bytes())
     except YamlError as err:
-        where = f"line {err.line}: " if err.line else ""
-        raise InferenceError(f"{where}expected YAML, found {err}") from err
+        raise InferenceError(err.message) from err
     if conf is None:
         return {}
     if not isinstance(conf, dict):

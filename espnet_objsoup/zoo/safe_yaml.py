@@ -4,8 +4,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from espnet_objsoup.data import yaml_file
 from espnet_objsoup.zoo.errors import ModelError
 
 MAX_BYTES = 16 << 20
@@ -26,12 +25,12 @@ def load_yaml(content: bytes, name: str) -> Any:
     if len(content) > MAX_BYTES:
         raise ModelError(f"{name}: expected at most {MAX_BYTES} bytes, found {len(content)}")
     try:
-        values = yaml.safe_load(content)
+        values = yaml_file.load_yaml(content)
         count = _size(values, {})
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
-        raise ModelError(
-            f"{name}: expected YAML, found {' '.join(str(err).split())[:200]}"
-        ) from err
+    except yaml_file.YamlError as err:
+        raise ModelError(f"{name}: {err.message[:240]}") from err
+    except RecursionError as err:
+        raise ModelError(f"{name}: expected YAML, found lists within lists without end") from err
     if count > MAX_VALUES:
         raise ModelError(
             f"{name}: expected at most {MAX_VALUES} values, found more, by aliases of aliases; do "
@@ -51,10 +50,10 @@ def check_yaml(path: Path) -> None:
 
 
 def _size(value: Any, known: dict[int, int]) -> int:
-    """Number of values with all aliases written out.
+    """Number of values with all aliases written out; no value holds itself.
 
     Raises:
-        RecursionError: if a value holds itself.
+        RecursionError: if they are nested too deeply.
     """
     if not isinstance(value, dict | list):
         return 1
