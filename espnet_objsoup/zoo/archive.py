@@ -4,7 +4,7 @@
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -58,6 +58,22 @@ class Limits:
                     f"found {word!r}"
                 )
         return cls(**values)
+
+    def excess(self, found: Mapping[str, tuple[float, str]], what: str) -> str:
+        """What is beyond a limit, and how to raise it, in words; empty if nothing is.
+
+        Args:
+            found: limit -> value, and how it is said.
+            what: that somebody may trust.
+        """
+        for limit, (value, text) in found.items():
+            allowed = getattr(self, limit)
+            if value > allowed:
+                return (
+                    f"expected {limit} of at most {allowed:g}, found {text}; if you trust {what}, "
+                    f"raise the limit: {VARIABLE}={limit}={value * 1.1 + 1:.0f}"
+                )
+        return ""
 
 
 def unpack(archive: Path, target: Path, limits: Limits | None = None) -> Meta:
@@ -130,13 +146,9 @@ def _check_sizes(
         "gb": (unpacked / 1e9, f"{format_size(unpacked)} of files"),
         "ratio": (unpacked / max(packed, 1), f"{unpacked / max(packed, 1):.0f} times its size"),
     }
-    for limit, (value, text) in found.items():
-        allowed = getattr(limits, limit)
-        if value > allowed:
-            raise ModelError(
-                f"{name}: expected {limit} of at most {allowed:g}, found {text}; if you trust the "
-                f"archive, raise the limit: {VARIABLE}={limit}={value * 1.1 + 1:.0f}"
-            )
+    excess = limits.excess(found, "the archive")
+    if excess:
+        raise ModelError(f"{name}: {excess}")
     for info in entries:
         if info.flag_bits & _ENCRYPTED:
             raise ModelError(f"{name}: expected no password, found one on {info.filename!r}")

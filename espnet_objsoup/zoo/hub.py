@@ -16,7 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import filter_repo_objects
 from humanfriendly import format_size
 
-from espnet_objsoup.zoo.archive import VARIABLE, Limits
+from espnet_objsoup.zoo.archive import Limits
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.hub_client import (
     TRIES,
@@ -176,16 +176,11 @@ def _missing(directory: Path, meta: Meta) -> str | None:
 
 
 def _check_limits(repository: str, sizes_bytes: Sequence[int]) -> None:
-    limits = Limits.of_environment()
     total = sum(sizes_bytes)
     found = {
         "gb": (total / 1e9, f"{format_size(total)} of files"),
         "entries": (len(sizes_bytes), f"{len(sizes_bytes)} files"),
     }
-    for limit, (value, text) in found.items():
-        allowed = getattr(limits, limit)
-        if value > allowed:
-            raise HubError(
-                f"{repository}: expected {limit} of at most {allowed:g}, found {text}; if you "
-                f"trust it, raise the limit: {VARIABLE}={limit}={value * 1.1 + 1:.0f}"
-            )
+    excess = Limits.of_environment().excess(found, "it")
+    if excess:
+        raise HubError(f"{repository}: {excess}")
