@@ -71,6 +71,24 @@ class EpochContext:
         return "cuda" if self.options.ngpu > 0 else "cpu"
 
     @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return torch.distributed.get_rank() if self.distributed else 0
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return torch.distributed.get_world_size() if self.distributed else 1
+
+    def least(self, value: int) -> int:
+        """The least of the values that processes have; all of them have to ask."""
+        if not self.distributed:
+            return value
+        least = torch.tensor(value, device=self.device)
+        torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
+        return int(least)
+
+    @property
     def ends_step(self) -> bool:
         """Whether the current micro-batch is the last one of an optimiser step."""
         return self.iteration % self.options.accum_grad == 0

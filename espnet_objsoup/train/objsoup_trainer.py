@@ -171,8 +171,7 @@ class ObjSoupTrainer(AbsTrainer):
         _, stats, weight = cls.average(context, loss.reshape(1), output["stats"], output["weight"])
         # The divisor counts all ranks and micro-batches: sums over them are what is wanted.
         soup_loss = _sum_over_processes(context, soup_loss) * context.options.accum_grad
-        world_size = torch.distributed.get_world_size() if context.distributed else 1
-        return loss * world_size, {**stats, "loss_soup": soup_loss}, weight
+        return loss * context.world_size, {**stats, "loss_soup": soup_loss}, weight
 
     @classmethod
     def _note_faults(cls, context: EpochContext, sums: Tensor) -> None:
@@ -280,14 +279,11 @@ class ObjSoupTrainer(AbsTrainer):
 
 def _steps_of_epoch(context: EpochContext) -> int | None:
     """Optimiser steps of the epoch, the same in every process; None if one does not know."""
+    # The first process to finish ends the epoch for all, and scans are planned by its steps: with
+    # plans of their own, processes would sum up different layers.
     iterations = context.progress.iterations
-    if context.distributed:
-        # The first process to finish ends the epoch for all, and scans are planned by its steps:
-        # with plans of their own, processes would sum up different layers.
-        shortest = torch.tensor(-1 if iterations is None else iterations, device=context.device)
-        torch.distributed.all_reduce(shortest, torch.distributed.ReduceOp.MIN)
-        iterations = None if shortest < 0 else int(shortest)
-    return None if iterations is None else iterations // context.options.accum_grad
+    shortest = context.least(-1 if iterations is None else iterations)
+    return None if shortest < 0 else shortest // context.options.accum_grad
 
 
 def _sum_over_processes(context: EpochContext, values: Tensor) -> Tensor:

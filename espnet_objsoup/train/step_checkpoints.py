@@ -66,23 +66,19 @@ class StepCheckpoints:
         context.progress.first = done
         # Last of all: making an iterator draws a number.
         if same:
-            set_random_state(inside["processes"][_rank(context)]["random"])
+            set_random_state(inside["processes"][context.rank]["random"])
         else:
-            seed_all(context.options.seed, context.progress.epoch, done, _rank(context))
+            seed_all(context.options.seed, context.progress.epoch, done, context.rank)
         logging.info("the first %d batches of the epoch are done", done)
         return left, done
 
     def _is_same(self, context: "EpochContext", inside: Mapping[str, Any]) -> bool:
         """Whether every process has the batches that it had."""
         processes = inside["processes"]
-        same = len(processes) == _world_size(context)
+        same = len(processes) == context.world_size
         if same:
-            same = dict(processes[_rank(context)]["batches"]) == self._batches
-        if context.distributed:
-            answers = torch.tensor(int(same), device=context.device)
-            distributed.all_reduce(answers, op=distributed.ReduceOp.MIN)
-            same = bool(answers)
-        return same
+            same = dict(processes[context.rank]["batches"]) == self._batches
+        return bool(context.least(int(same)))
 
     def _position(self, context: "EpochContext", inside: Mapping[str, Any], same: bool) -> int:
         """Batches to leave out, a multiple of `accum_grad`."""
@@ -98,7 +94,7 @@ class StepCheckpoints:
                 "soup go on as they were; batches cannot: the epoch goes on at the same share of "
                 "its batches (%d instead of %d), so that some utterances come twice and some not "
                 "at all in this epoch, and random numbers are drawn anew",
-                *(len(inside["processes"]), before, _world_size(context), now, done, saved),
+                *(len(inside["processes"]), before, context.world_size, now, done, saved),
             )
         rest = done % context.options.accum_grad
         if rest and same:
@@ -125,7 +121,7 @@ class StepCheckpoints:
         }
         processes = [own]
         if context.distributed:
-            processes = [None] * _world_size(context)
+            processes = [None] * context.world_size
             distributed.all_gather_object(processes, own)
         self._save(
             {
@@ -135,14 +131,6 @@ class StepCheckpoints:
                 "all_steps_are_invalid": context.all_steps_are_invalid,
             }
         )
-
-
-def _rank(context: "EpochContext") -> int:
-    return distributed.get_rank() if context.distributed else 0
-
-
-def _world_size(context: "EpochContext") -> int:
-    return distributed.get_world_size() if context.distributed else 1
 
 
 def statistics_of(reporter: SubReporter) -> dict[str, Any]:
