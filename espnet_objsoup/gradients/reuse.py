@@ -7,7 +7,7 @@ do. A node whose backward returns the ready gradients keeps the step at one ordi
 so that DistributedDataParallel sees every parameter once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,20 +90,12 @@ class ReadyGradients:
     gradients: dict[Tensor, Tensor] = field(default_factory=dict)
     ends: list[Tensor] = field(default_factory=list)
     cotangents: list[Tensor] = field(default_factory=list)
-    _storages: set[int] = field(default_factory=set)
 
     def add(self, parameter: Tensor, gradient: Tensor) -> None:
         """Add to a parameter's gradient; any shape with its numbers in its order."""
         gradient = gradient.reshape(parameter.shape).to(parameter.dtype)
         if parameter in self.gradients:
-            known = self.gradients[parameter]
-            self._storages.discard(_storage(known))
-            gradient = known + gradient
-        # Autograd gives one tensor to both terms of a sum. As `.grad` of two parameters it would be
-        # clipped, or divided by the scale of half precision, twice.
-        if _storage(gradient) in self._storages:
-            gradient = gradient.clone()
-        self._storages.add(_storage(gradient))
+            gradient = self.gradients[parameter] + gradient
         self.gradients[parameter] = gradient
 
     def add_end(self, end: Tensor, cotangent: Tensor) -> None:
@@ -132,7 +124,7 @@ class _Ready(torch.autograd.Function):
         ready = ctx.ready
         # Given away: what is added to `.grad` need not be copied.
         cotangents, ready.cotangents = ready.cotangents, []
-        gradients, ready.gradients = list(ready.gradients.values()), {}
+        gradients, ready.gradients = _separate(ready.gradients.values()), {}
         ctx.ready = None
         return (
             None,
@@ -142,8 +134,19 @@ class _Ready(torch.autograd.Function):
         )
 
 
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _separate(gradients: Iterable[Tensor]) -> list[Tensor]:
+    """Gradients with a storage each.
+
+    Autograd gives one tensor to both terms of a sum. As `.grad` of two parameters it would be
+    clipped, or divided by the scale of half precision, twice.
+    """
+    seen: set[int] = set()
+    found = []
+    for gradient in gradients:
+        storage = gradient.untyped_storage().data_ptr()
+        found.append(gradient.clone() if storage in seen else gradient)
+        seen.add(storage)
+    return found
 
 
 def _times(values: Sequence[Tensor], factor: Tensor) -> list[Tensor]:
