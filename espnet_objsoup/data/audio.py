@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from espnet_objsoup.data.audio_io import ark_entry
@@ -83,25 +83,31 @@ def format_audio(
         for utterance, first in first_with.items()
         if results[first].problem
     }
-    if len(problems) > max_damaged * len(first_with):
+    _judge(problems, len(first_with), max_damaged)
+    columns = {k: v for k, v in data.columns.items() if k not in ("segments", "utt2speed")}
+    columns |= {"wav.scp": {}, "utt2num_samples": {}}
+    for utterance, first in first_with.items():
+        columns["wav.scp"][utterance] = results[first].location
+        columns["utt2num_samples"][utterance] = str(results[first].samples)
+    made = DataDir(columns)
+    return made.subset(lambda utterance: utterance not in problems) if problems else made
+
+
+def _judge(problems: Mapping[str, str], n_utterances: int, max_damaged: float) -> None:
+    """Warn of utterances with unusable audio, or refuse them."""
+    if len(problems) > max_damaged * n_utterances:
         raise DataDirError(
-            f"{len(problems)} of {len(first_with)} utterances have unusable audio; mend or replace "
+            f"{len(problems)} of {n_utterances} utterances have unusable audio; mend or replace "
             "these files and run again, what is done is kept; or leave them out by --max_damaged "
-            f"{_rounded_up(len(problems) / len(first_with)):g}. Where data directories change "
+            f"{_rounded_up(len(problems) / n_utterances):g}. Where data directories change "
             "instead (an utterance removed by hand, a corpus prepared anew), the recipe goes on "
             f"from stage 2 or from --stage 1 --force true:\n{listing(list(problems.values()))}"
         )
     if problems:
         logging.warning(
             "left out: %d of %d utterances, whose audio is unusable:\n%s",
-            *(len(problems), len(first_with), listing(list(problems.values()))),
+            *(len(problems), n_utterances, listing(list(problems.values()))),
         )
-    columns = {k: v for k, v in data.columns.items() if k not in ("segments", "utt2speed")}
-    columns |= {"wav.scp": {}, "utt2num_samples": {}}
-    for utterance, first in first_with.items():
-        columns["wav.scp"][utterance] = results[first].location
-        columns["utt2num_samples"][utterance] = str(results[first].samples)
-    return DataDir(columns).subset(lambda utterance: utterance not in problems)
 
 
 def _rounded_up(share: float) -> float:
