@@ -94,9 +94,7 @@ def sizes(path: Path | None) -> dict[str, Any]:
 
 def write_models(directory: Path, conf: dict[str, Any], vocabulary: int) -> None:
     """Store the same weights as `objsoup.pth` and `espnet.pth`, with their configurations."""
-    symbols = ["<blank>", "<unk>", f"<{TARGET}>", f"<{LANG}>"]
-    tokens = [*symbols, *(chr(0x4E00 + i) for i in range(vocabulary - 5)), "<sos/eos>"]
-    (directory / "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    symbols = write_tokens(directory, vocabulary)
     ours = {k: v for k, v in conf.items() if not k.startswith("decoder")}
     ours |= {"st_decoder": conf["decoder"], "st_decoder_conf": conf["decoder_conf"]}
     ours |= {"objectives": [f"st/{LANG}-{TARGET}"]}
@@ -118,6 +116,14 @@ def write_models(directory: Path, conf: dict[str, Any], vocabulary: int) -> None
     if rest or loaded.unexpected_keys:
         raise RuntimeError(f"the models differ: {rest}, {loaded.unexpected_keys}")
     torch.save(equal.state_dict(), directory / "espnet.pth")
+
+
+def write_tokens(directory: Path, vocabulary: int) -> list[str]:
+    """Write `tokens.txt`; returns those that stand in no text, which are its first ones."""
+    symbols = ["<blank>", "<unk>", f"<{TARGET}>", f"<{LANG}>"]
+    tokens = [*symbols, *(chr(0x4E00 + i) for i in range(vocabulary - 5)), "<sos/eos>"]
+    (directory / "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    return symbols
 
 
 def build(task: Any, directory: Path, name: str, conf: dict[str, Any]) -> torch.nn.Module:

@@ -63,14 +63,12 @@ def get_parser() -> argparse.ArgumentParser:
 def write_asr_models(directory: Path, conf: dict[str, Any], vocabulary: int) -> None:
     """Store the same weights as `objsoup.pth` and `espnet.pth`, with their configurations."""
     import torch
-    from decode import LANG, TARGET, build
+    from decode import LANG, build, write_tokens
     from espnet2.tasks.asr import ASRTask
 
     from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
-    symbols = ["<blank>", "<unk>", f"<{TARGET}>", f"<{LANG}>"]
-    tokens = [*symbols, *(chr(0x4E00 + i) for i in range(vocabulary - 5)), "<sos/eos>"]
-    (directory / "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    symbols = write_tokens(directory, vocabulary)
     ours = {k: v for k, v in conf.items() if not k.startswith("decoder")}
     ours |= {"asr_decoder": conf["decoder"], "asr_decoder_conf": conf["decoder_conf"]}
     ours |= {"objectives": [f"asr/{LANG}"], "model_conf": {"asr_ctc_weight": CTC_WEIGHT}}

@@ -14,10 +14,9 @@ from espnet_objsoup.data.datadir import DataDirError
 from espnet_objsoup.data.download import DownloadError
 
 from ..factory import write_tone
+from .faults import Fault
 from .speech_layouts import TRANSCRIPT, lock, make_aishell, pack, pack_all, wav, write_archive
 from .test_aishell import prepare
-
-Fault = Callable[[Path], object]
 
 
 @pytest.fixture

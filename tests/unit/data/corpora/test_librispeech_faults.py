@@ -12,10 +12,9 @@ from espnet_objsoup.data.audio import AudioFormat, format_audio
 from espnet_objsoup.data.datadir import DataDirError
 
 from ..factory import write_tone
+from .faults import Fault
 from .speech_layouts import chapter, flac, lock, make_librispeech, trans
 from .test_librispeech import prepare
-
-Fault = Callable[[Path], object]
 
 
 @pytest.fixture
