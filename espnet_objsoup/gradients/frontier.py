@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_objsoup.gradients.products import concatenate
 from espnet_objsoup.gradients.rules import Block, Rows
@@ -69,12 +69,26 @@ class Piece:
     ends: list[Tensor]
 
 
-def by_key(calls: Sequence[Call]) -> list[list[int]]:
-    """Positions of the calls that belong to one module or parameter."""
-    groups: dict[int, list[int]] = {}
+def by_parameters(calls: Sequence[Call]) -> list[list[int]]:
+    """Positions of calls, those together that have a parameter in common.
+
+    They are the calls of one module, or of several that share a parameter.
+    """
+    groups: list[list[int]] = []
+    group_of: dict[int, list[int]] = {}
     for position, call in enumerate(calls):
-        groups.setdefault(call.key, []).append(position)
-    return list(groups.values())
+        keys = [id(parameter) for parameter in call.parameters]
+        known = {id(group_of[key]): group_of[key] for key in keys if key in group_of}
+        group, *others = known.values() or [[]]
+        if not known:
+            groups.append(group)
+        group.append(position)
+        for other in others:
+            group += other
+            groups = [g for g in groups if g is not other]
+        for member in group if others else [position]:
+            group_of.update((id(parameter), group) for parameter in calls[member].parameters)
+    return [sorted(group) for group in groups]
 
 
 def blocks_by_parameter(
@@ -82,27 +96,30 @@ def blocks_by_parameter(
     positions: Sequence[int],
     cotangents: Mapping[str, list[Tensor | None]],
     scale: float,
-) -> Iterator[tuple[int, dict[str, Block]]]:
-    """Gradients of one module's parameters, from all its calls and all tasks.
+) -> Iterator[tuple[nn.Parameter, dict[str, Block]]]:
+    """Gradients of some parameters, from all their calls and all tasks.
 
     Args:
         calls: of a piece.
-        positions: of the module's calls among them.
+        positions: of the calls among them.
         cotangents: task -> of the calls' outputs; set to None as they are consumed.
         scale: that cotangents are multiplied by.
 
     Yields:
-        Position of the parameter in `Call.parameters`, and task -> block.
+        The parameter, and task -> block.
     """
-    found: dict[int, dict[str, list[Block]]] = {}
+    found: dict[nn.Parameter, dict[str, list[Block]]] = {}
     for task, of_task in cotangents.items():
         for position in positions:
             g, of_task[position] = of_task[position], None
             if g is not None:
-                for i, block in enumerate(blocks_of_call(calls[position], g, scale)):
-                    found.setdefault(i, {}).setdefault(task, []).append(block)
-    for i, of_tasks in found.items():
-        yield i, {task: concatenate(parts) for task, parts in of_tasks.items()}
+                call = calls[position]
+                for parameter, block in zip(
+                    call.parameters, blocks_of_call(call, g, scale), strict=True
+                ):
+                    found.setdefault(parameter, {}).setdefault(task, []).append(block)
+    for parameter, of_tasks in found.items():
+        yield parameter, {task: concatenate(parts) for task, parts in of_tasks.items()}
 
 
 def blocks_of_call(call: Call, g: Tensor, scale: float) -> list[Block]:

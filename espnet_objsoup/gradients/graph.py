@@ -16,7 +16,8 @@ class Reach:
     Attributes:
         nodes: of the graph.
         leaves: tensors at its ends, such as parameters, by id.
-        uses: how many edges lead to each leaf, by id.
+        uses: how many edges lead to each leaf, by id. Mixed precision makes one copy of a leaf for
+            all its uses; then those of the copy count.
     """
 
     nodes: set[Any] = field(default_factory=set)
@@ -43,15 +44,22 @@ def reach(outputs: Iterable[Tensor], stops: Iterable[Tensor]) -> Reach:
         node = edge[0]
         if node is None or edge in closed:
             continue
-        leaf = getattr(node, "variable", None)  # of AccumulateGrad
+        leaf = _leaf(node)
         if leaf is not None:
             found.leaves[id(leaf)] = leaf
             found.uses[id(leaf)] += 1
-        if node in found.nodes:
-            continue
-        found.nodes.add(node)
-        waiting.extend(node.next_functions)
+            found.nodes.add(node)
+        elif node not in found.nodes:
+            found.nodes.add(node)
+            waiting.extend(node.next_functions)
     return found
+
+
+def _leaf(node: Any) -> Tensor | None:
+    """The leaf that a node accumulates the gradient of, or that it casts to another type."""
+    if node.name() == "ToCopyBackward0":
+        ((node, _),) = node.next_functions
+    return getattr(node, "variable", None)
 
 
 def _edge(tensor: Tensor) -> tuple[Any, int]:

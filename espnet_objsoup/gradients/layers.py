@@ -30,11 +30,6 @@ class Layer:
     module: nn.Module
     parameters: tuple[nn.Parameter, ...]
 
-    @property
-    def n_parameters(self) -> int:
-        """Number of measured scalars."""
-        return sum(parameter.numel() for parameter in self.parameters)
-
 
 def find_layers(
     model: nn.Module,
@@ -59,6 +54,12 @@ def find_layers(
     for glob in patterns:
         expression = r"[^.]+".join(map(re.escape, glob.split("*")))
         found = [name for name in names if re.fullmatch(expression, name)]
+        if not found and any("_orig_mod" in name.split(".") for name in names):
+            raise LayerError(
+                f"layers.pattern: {glob!r} matches no module of a model compiled by torch.compile; "
+                "modules in it are called without hooks. Train it as it is, or compile parts that "
+                "are not measured"
+            )
         if not found:
             raise LayerError(
                 f"layers.pattern: {glob!r} matches no module; the model has, for example, "

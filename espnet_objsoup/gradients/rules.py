@@ -123,7 +123,9 @@ def layer_norm(module: nn.LayerNorm, x: Tensor, g: Tensor) -> list[Block]:
 
 
 def batch_norm(module: nn.BatchNorm1d, x: Tensor, g: Tensor) -> list[Block]:
-    """`BatchNorm1d` on (B, C, T); its own parameters multiply what is normalised already."""
+    """`BatchNorm1d` on (B, C, T) or (B, C); its parameters multiply what is normalised already."""
+    if x.dim() == 2:
+        x, g = x.unsqueeze(2), g.unsqueeze(2)
     if module.training or not module.track_running_stats:
         mean, variance = x.mean((0, 2)), x.var((0, 2), unbiased=False)
     else:
@@ -133,9 +135,10 @@ def batch_norm(module: nn.BatchNorm1d, x: Tensor, g: Tensor) -> list[Block]:
 
 
 def embedding(module: nn.Embedding, x: Tensor, g: Tensor) -> list[Block]:
-    """`Embedding` of (B, T) indices."""
+    """`Embedding` of (B, ...) indices."""
     if not module.weight.requires_grad:
         return []
+    x, g = x.reshape(x.size(0), -1), g.reshape(g.size(0), -1, g.size(-1))
     one_hot = F.one_hot(x, module.num_embeddings).to(g.dtype)
     if module.padding_idx is not None:
         one_hot = one_hot * (x != module.padding_idx).unsqueeze(-1)
@@ -171,7 +174,22 @@ _ONCE: dict[type[nn.Module], tuple[str, int]] = {
 
 
 def register_rule(module_type: type[nn.Module], rule: Rule) -> None:
-    """Add or replace the rule of a module type (not of its subclasses)."""
+    """Add or replace the rule of a module type (not of its subclasses).
+
+    Args:
+        module_type: of modules with one input and one output, that use each of their own
+            parameters once per call.
+        rule: maps (module, input, cotangent of the output) to blocks, see the head of this file.
+
+    Raises:
+        TypeError: if the type is no subclass of `torch.nn.Module`, or the rule cannot be called.
+    """
+    if not (isinstance(module_type, type) and issubclass(module_type, nn.Module)):
+        raise TypeError(
+            f"register_rule: expected a subclass of torch.nn.Module, found {module_type!r}"
+        )
+    if not callable(rule):
+        raise TypeError(f"register_rule: expected a function as the rule, found {rule!r}")
     _RULES[module_type] = rule
 
 

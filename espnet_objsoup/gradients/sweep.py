@@ -7,7 +7,6 @@ through one backward pass, not two, a measured matrix is formed once, and each p
 freed as soon as the last task has gone through it.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,10 @@ from espnet_objsoup.gradients.frontier import (
     Piece,
     blocks_by_parameter,
     blocks_of_call,
-    by_key,
+    by_parameters,
 )
 from espnet_objsoup.gradients.graph import Reach, reach
+from espnet_objsoup.gradients.pieces import uncovered, used_elsewhere
 from espnet_objsoup.gradients.products import Membership, Products
 from espnet_objsoup.gradients.reuse import ReadyGradients, StepLoss, objective_weights
 from espnet_objsoup.gradients.rules import Factors
@@ -67,6 +67,8 @@ def find_route(
         SweepError: if gradients would be missed or counted twice.
     """
     batch_size = len(next(iter(losses.values())))
+    if recorded.stored_elsewhere:
+        raise SweepError("activations are computed again, or kept on another device")
     if reach([step.loss], losses.values()).leaves:
         raise SweepError("the loss does not consist of the utterances' losses alone")
     above = {task: reach([loss], step.head_inputs) for task, loss in losses.items()}
@@ -88,6 +90,8 @@ def find_route(
         ends = recorded.outputs[i - 1] if i > lowest else recorded.entries
         pieces.append(_piece(i, calls, begin, list(ends)))
         begin = ends
+    if used_elsewhere(pieces, reach(begin, []).leaves):
+        raise SweepError("a measured parameter is also used by another part of the model")
     return Route(list(leaves.values()), _are_separate(list(above.values())), pieces)
 
 
@@ -95,8 +99,7 @@ def _piece(i: int, calls: Sequence[Call], begin: Sequence[Tensor], ends: list[Te
     """The piece of a layer, with what surrounds it."""
     inside = reach(begin, ends)
     own = [call for call in calls if call.layer in (i, NO_LAYER) and inside.holds(call.output)]
-    covered = Counter(id(parameter) for call in own for parameter in call.parameters)
-    missed = [key for key, uses in inside.uses.items() if uses > covered[key]]
+    missed = uncovered(inside.uses, own)
     if missed:
         shapes = [tuple(inside.leaves[key].shape) for key in missed]
         raise SweepError(
@@ -212,14 +215,14 @@ class Sweep:
                 outputs, piece.ends, retain_graph=needed
             )
         outputs.clear()
-        for positions in by_key(piece.calls):
+        for positions in by_parameters(piece.calls):
             call = piece.calls[positions[0]]
             if call.counted:
                 found = blocks_by_parameter(piece.calls, positions, cotangents, self.scale)
-                for i, blocks in found:
+                for parameter, blocks in found:
                     of_objectives = sums[call.layer].add(blocks)
                     gradient = self._of_sums.to(of_objectives) @ of_objectives
-                    self.ready.add(call.parameters[i], gradient)
+                    self.ready.add(parameter, gradient)
             else:
                 for position in positions:
                     self._add_uncounted(piece.calls[position], position, cotangents)

@@ -24,7 +24,6 @@ class Call:
 
     Attributes:
         layer: index of the layer, or NO_LAYER.
-        key: what belongs together: calls of a module, uses of a parameter.
         output: tensor whose cotangent is needed.
         parameters: that the rule's blocks belong to, in their order.
         x: input of the module; None for a parameter. One row for all utterances where the module
@@ -35,7 +34,6 @@ class Call:
     """
 
     layer: int
-    key: int
     output: Tensor
     parameters: tuple[nn.Parameter, ...]
     x: Tensor | None = None
@@ -66,8 +64,7 @@ class LayerTaps:
     Attributes:
         modules: with a rule.
         parameters: (module, attribute, shape per utterance) of those held directly.
-        others: parameters without a rule.
-        without_rule: names of modules that hold them.
+        without_rule: names of parameters that none of these covers.
         uncounted: modules with a rule whose parameters are updated but not measured.
         once: (module, child, position of the argument): the child computes something once for all
             utterances, from that argument.
@@ -75,7 +72,6 @@ class LayerTaps:
 
     modules: list[Tap] = field(default_factory=list)
     parameters: list[tuple[nn.Module, str, tuple[int, ...]]] = field(default_factory=list)
-    others: list[nn.Parameter] = field(default_factory=list)
     without_rule: list[str] = field(default_factory=list)
     uncounted: list[Tap] = field(default_factory=list)
     once: list[tuple[nn.Module, nn.Module, int]] = field(default_factory=list)
@@ -103,11 +99,10 @@ def plan(layer: Layer) -> LayerTaps:
             target.append(Tap(module, rule, tuple(trained.values())))
             continue
         shapes = broadcast_shapes(module)
-        for attribute, parameter in own.items():
+        for attribute in own:
             if attribute in shapes:
                 taps.parameters.append((module, attribute, shapes[attribute]))
             else:
-                taps.others.append(parameter)
                 taps.without_rule.append(
                     f"{layer.name}.{name}.{attribute} ({type(module).__name__})"
                 )
@@ -146,12 +141,15 @@ class Recorded:
         outputs: layer -> what it returned, tensor by tensor.
         entries: what the lowest recorded layer was given; None: it was not called.
         hidden: layers that were called without a graph.
+        stored_elsewhere: whether activations are not kept as they are, but computed again in
+            backward passes (checkpointing), or kept on another device.
     """
 
     calls: list[Call] = field(default_factory=list)
     outputs: dict[int, list[Tensor]] = field(default_factory=dict)
     entries: list[Tensor] | None = None
     hidden: set[int] = field(default_factory=set)
+    stored_elsewhere: bool = False
 
 
 class Recorder:
@@ -188,10 +186,10 @@ class Recorder:
                     handles.append(module.register_forward_pre_hook(self._note_entries))
             for tap in taps.modules:
                 hook = self._note_call(index, tap, index in counted)
-                handles.append(tap.module.register_forward_hook(hook))
+                handles.append(tap.module.register_forward_hook(hook, with_kwargs=True))
             for owner, attribute, shape in taps.parameters:
                 before, after = self._stand_in(index, attribute, shape, index in counted)
-                handles.append(owner.register_forward_pre_hook(before))
+                handles.append(owner.register_forward_pre_hook(before, with_kwargs=True))
                 handles.append(owner.register_forward_hook(after, always_call=True))
             if whole:
                 handles += self._whole(index, taps)
@@ -212,19 +210,19 @@ class Recorder:
             handles.append(child.register_forward_hook(expand))
         for tap in taps.uncounted:
             hook = self._note_call(index, tap, False)
-            handles.append(tap.module.register_forward_hook(hook))
+            handles.append(tap.module.register_forward_hook(hook, with_kwargs=True))
         return handles
 
     def _note_call(self, layer: int, tap: Tap, counted: bool) -> Any:
-        def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        def record(module: nn.Module, inputs: tuple, named: dict, output: Tensor) -> None:
             if torch.is_grad_enabled() and output.requires_grad:
+                self._recorded.stored_elsewhere |= _stores_elsewhere()
                 self._recorded.calls.append(
                     Call(
                         layer,
-                        id(module),
                         output,
                         tap.parameters,
-                        inputs[0].detach(),
+                        _first(inputs, named).detach(),
                         module,
                         tap.rule,
                         output._version,
@@ -252,15 +250,14 @@ class Recorder:
         """Hooks that put a copy per utterance in a parameter's place, and back."""
         kept: list[nn.Parameter] = []
 
-        def before(module: nn.Module, inputs: tuple) -> None:
+        def before(module: nn.Module, inputs: tuple, named: dict) -> None:
             parameter = module._parameters[attribute]
             kept.append(parameter)
             if torch.is_grad_enabled():
-                copies = parameter.expand(inputs[0].size(0), *shape)
+                copies = parameter.expand(_first(inputs, named).size(0), *shape)
                 self._recorded.calls.append(
                     Call(
                         layer,
-                        id(parameter),
                         copies,
                         (parameter,),
                         version=copies._version,
@@ -273,6 +270,19 @@ class Recorder:
             module._parameters[attribute] = kept.pop()
 
         return before, after
+
+
+def _stores_elsewhere() -> bool:
+    """Whether something else than autograd keeps what backward passes need.
+
+    PyTorch has no public way to ask.
+    """
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def _first(inputs: tuple, named: dict) -> Tensor:
+    """The first argument of a call, by position or by name."""
+    return inputs[0] if inputs else next(iter(named.values()))
 
 
 def _with_gradient(values: Any) -> list[Tensor]:

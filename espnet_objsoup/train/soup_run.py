@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from espnet_objsoup.gradients.engine import TaskLosses, make_engine
+from espnet_objsoup.gradients.engine import TaskLosses
+from espnet_objsoup.gradients.engines import make_engine
 from espnet_objsoup.gradients.layer_selection import LayerSelector
 from espnet_objsoup.gradients.layers import find_layers
 from espnet_objsoup.gradients.reuse import StepLoss
@@ -85,9 +86,7 @@ class SoupRun:
             conf.gradient_engine,
             self.layers,
             len(self.objectives),
-            # The default are the blocks of the encoder, one after the other.
-            sequential=conf.layers.pattern is None,
-            model=model if self.measures and not _is_checkpointed(model) else None,
+            model=model if self.measures else None,
             shared=shared,
         )
         names = [layer.name for layer in self.layers]
@@ -415,8 +414,3 @@ class SoupRun:
             )
         if self.measures and state["selector"] is not None:
             self.selector.check_state(state["selector"])
-
-
-def _is_checkpointed(model: nn.Module) -> bool:
-    """Whether ESPnet recomputes activations of some layers in the backward pass."""
-    return any(getattr(module, "gradient_checkpoint_layers", None) for module in model.modules())

@@ -12,12 +12,8 @@ from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from torch import Tensor, nn
 
 from espnet_objsoup.gradients import products
-from espnet_objsoup.gradients.engine import (
-    GroupedEngine,
-    MeasureError,
-    ReferenceEngine,
-    TaskLosses,
-)
+from espnet_objsoup.gradients.engine import MeasureError, ReferenceEngine, TaskLosses
+from espnet_objsoup.gradients.grouped import GroupedEngine
 from espnet_objsoup.gradients.layers import Layer, find_layers
 from espnet_objsoup.gradients.rules import Rows, rule_of
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
@@ -71,13 +67,12 @@ def both(
     model: ESPnetObjSoupModel,
     batch: dict,
     layers: list[Layer] | None = None,
-    sequential: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Numerators (N, K, K) of the grouped engine and of the reference, from one forward pass."""
     layers = layers or find_layers(model, model.shared_parameters())
     chosen = list(range(len(layers)))
     k = len(model.objectives)
-    engine = GroupedEngine(layers, k, sequential)
+    engine = GroupedEngine(layers, k)
     with engine.recording(chosen):
         out = model(**batch)
     losses = TaskLosses(out["utterance_losses"], out["objective_index"])
@@ -103,21 +98,17 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "conformer"] + ["default"])
-@pytest.mark.parametrize("sequential", [False, True])
-def test_engine_is_autograd_for_every_encoder(name: str, method: str, sequential: bool) -> None:
+def test_engine_is_autograd_for_every_encoder(name: str, method: str) -> None:
     model = with_encoder(name).train()
     batch = double_batch(ROWS, [1.5 * s for s in SECONDS])
-    assert_close(*both(model, batch, sequential=sequential))
+    assert_close(*both(model, batch))
 
 
 @pytest.mark.parametrize("kind", ["cpc", "best_rq"])
-@pytest.mark.parametrize("sequential", [False, True])
-def test_engine_is_autograd_with_two_encoder_passes(
-    kind: str, method: str, sequential: bool
-) -> None:
+def test_engine_is_autograd_with_two_encoder_passes(kind: str, method: str) -> None:
     model = with_encoder("default", kind).train()
     rows = [*ROWS, (None, None, 0, 0)]  # unlabelled: in ssl only
-    assert_close(*both(model, double_batch(rows, [*SECONDS, 0.9]), sequential=sequential))
+    assert_close(*both(model, double_batch(rows, [*SECONDS, 0.9])))
 
 
 @pytest.mark.parametrize("name", ["default", "transformer"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from espnet_objsoup.gradients.engine import ENGINES
+from espnet_objsoup.gradients.engines import ENGINES
 from espnet_objsoup.objectives import GRADIENT_ENGINES, SoupConf, check_trainer_conf
 
 

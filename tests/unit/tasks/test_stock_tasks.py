@@ -13,7 +13,7 @@ import torch
 import yaml
 from espnet2.train.trainer import Trainer
 
-from espnet_objsoup.gradients.engine import ENGINES
+from espnet_objsoup.gradients.engines import ENGINES
 from espnet_objsoup.objectives import SoupConf
 from espnet_objsoup.objectives.spec import STOCK_OBJECTIVES
 from espnet_objsoup.tasks.stock import SoupASRTask, SoupSTTask
