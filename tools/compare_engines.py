@@ -10,6 +10,7 @@ precision whatever the model's is, and training would amplify its rounding; here
 import argparse
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -100,8 +101,12 @@ def write_data(directory: Path, n: int) -> None:
         (directory / name).write_text("".join(lines), encoding="utf-8")
 
 
-def train(work: Path, engine: str, epochs: int) -> dict[str, torch.Tensor]:
-    """Train with one engine; returns the soup's saved tensors and the model's."""
+def train(work: Path, engine: str, epochs: int, *options: str) -> dict[str, torch.Tensor]:
+    """Train with one engine and other options of the training command.
+
+    Returns:
+        The soup's saved tensors and the model's.
+    """
     from espnet_objsoup.bin.train import expand
     from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
@@ -117,6 +122,7 @@ def train(work: Path, engine: str, epochs: int) -> dict[str, torch.Tensor]:
     for split in ("train", "valid"):
         command += [f"--{split}_dir", str(work / "data" / split)]
     command += ["--stats_dir", str(work / "stats"), "--token_dir", str(work / "tokens")]
+    command += options
     ObjSoupTask.main(cmd=expand(command))
     checkpoint = torch.load(out / "checkpoint.pth", weights_only=True)
     soup = checkpoint["optimizers"][1]["soup"]
@@ -129,6 +135,16 @@ def train(work: Path, engine: str, epochs: int) -> dict[str, torch.Tensor]:
     return tensors | {f"model {k}": v for k, v in checkpoint["model"].items()}
 
 
+def prepare(work: Path, utterances: int) -> None:
+    """Data directories, their shapes, and tokens."""
+    for split, n in (("train", utterances), ("valid", 6)):
+        write_data(work / "data" / split, n)
+        (work / "stats" / split).mkdir(parents=True, exist_ok=True)
+        (work / "data" / split / "speech_shape").rename(work / "stats" / split / "speech_shape")
+    (work / "tokens").mkdir(exist_ok=True)
+    (work / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
+
+
 def compare(work: Path, steps: int, utterances: int) -> dict[str, float]:
     """Largest differences between the two engines' trainings.
 
@@ -136,13 +152,8 @@ def compare(work: Path, steps: int, utterances: int) -> dict[str, float]:
         `weights`, `numerators` (relative to the largest), `model`, `selected` (0 or 1), and the
         number of `steps`.
     """
-    for split, n in (("train", utterances), ("valid", 6)):
-        write_data(work / "data" / split, n)
-        (work / "stats" / split).mkdir(parents=True, exist_ok=True)
-        (work / "data" / split / "speech_shape").rename(work / "stats" / split / "speech_shape")
-    (work / "tokens").mkdir(exist_ok=True)
-    (work / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
-    with mock.patch("espnet2.asr.ctc.CTC.loss_fn", _ctc_in_double_precision):
+    prepare(work, utterances)
+    with ctc_in_double_precision():
         first = train(work, "grouped", 1)
         epochs = -(-steps // int(first["steps"]))
         # The first epoch is resumed, which has to make no difference either.
@@ -159,7 +170,12 @@ def compare(work: Path, steps: int, utterances: int) -> dict[str, float]:
     }
 
 
-def _ctc_in_double_precision(
+def ctc_in_double_precision() -> AbstractContextManager:
+    """Within it, ESPnet's CTC keeps the model's precision."""
+    return mock.patch("espnet2.asr.ctc.CTC.loss_fn", _ctc_loss)
+
+
+def _ctc_loss(
     ctc: torch.nn.Module,
     logits: torch.Tensor,
     targets: torch.Tensor,

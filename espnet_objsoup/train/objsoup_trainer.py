@@ -224,20 +224,20 @@ class ObjSoupTrainer(AbsTrainer):
         run = context.options.run
         scaled = loss if context.scaler is None else context.scaler.scale(loss)
         # All parameters of a selected layer, also those that are not measured.
-        modules = [run.layers[i].module for i in run.selector.selected]
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        by_layer = [
+            [p for p in run.layers[i].module.parameters() if p.requires_grad]
+            for i in run.selector.selected
+        ]
+        parameters = [p for layer in by_layer for p in layer]
         totals = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
         if parameters:
             with run.weighting():
                 weighted = torch.autograd.grad(
                     scaled, parameters, retain_graph=True, allow_unused=True
                 )
+            if context.distributed:
+                weighted = _mean_by_layer(by_layer, weighted)
             for total, gradient in zip(totals, weighted, strict=True):
-                if context.distributed:
-                    # DistributedDataParallel does not see these: its mean over processes, by hand.
-                    gradient = torch.zeros_like(total) if gradient is None else gradient
-                    torch.distributed.all_reduce(gradient)
-                    gradient = gradient / torch.distributed.get_world_size()
                 if gradient is not None:
                     total += gradient
         with run.plain_average():
@@ -284,6 +284,30 @@ def _steps_of_epoch(context: EpochContext) -> int | None:
     iterations = context.progress.iterations
     shortest = context.least(-1 if iterations is None else iterations)
     return None if shortest < 0 else shortest // context.options.accum_grad
+
+
+def _mean_by_layer(
+    by_layer: Sequence[Sequence[Tensor]], gradients: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Mean over processes of gradients that DistributedDataParallel does not see.
+
+    One collective per layer: of single parameters there would be some forty, mostly tiny.
+    """
+    waiting = iter(gradients)
+    means = []
+    for layer in by_layer:
+        own = [next(waiting) for _ in layer]
+        flat = torch.cat(
+            [
+                (torch.zeros_like(p) if gradient is None else gradient).flatten()
+                for p, gradient in zip(layer, own, strict=True)
+            ]
+        )
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        pieces = flat.split([p.numel() for p in layer])
+        means += [piece.view_as(p) for p, piece in zip(layer, pieces, strict=True)]
+    return means
 
 
 def _sum_over_processes(context: EpochContext, values: Tensor) -> Tensor:

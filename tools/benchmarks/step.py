@@ -12,8 +12,8 @@ right; memory is the peak of allocated tensors, parameters and the optimiser's s
     tools/venv/bin/python tools/benchmarks/step.py --json step.json --plot cost.svg
     tools/venv/bin/python tools/benchmarks/step.py --sizes base --objectives 3 11 41 --fast
 
-K changes nothing but the languages of the utterances. Arms that cost more than five plain steps run
-at size small with K <= 21 only.
+K changes nothing but the languages of the utterances. Baselines that cost more than five plain
+steps run at size small with K <= 21 only; what is not known from there is tried at size tiny.
 """
 
 import argparse
@@ -38,7 +38,9 @@ from step_setup import SIZES, Data
 from espnet_objsoup.evaluation.results import commit, machine
 
 OBJECTIVES = (3, 11, 21, 41)
-SLOW_UP_TO = 21
+# Plain steps; baselines that cost more run at small sizes and numbers of objectives only.
+DEAR = 5.0
+DEAR_UP_TO = 21
 # Runnable processes beyond our own threads, from which on times are not to be trusted.
 BUSY = 0.5
 
@@ -51,14 +53,16 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="size small, K = 3 and 11, slow arms at 11 only, in 3 minutes",
+        help="size small, K = 3 and 11, baselines at 11 only, in 3 minutes",
     )
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), help="default: all that fit")
     parser.add_argument("--objectives", type=int, nargs="+", help="K, odd; default 3 11 21 41")
     parser.add_argument("--arms", nargs="+", help="names of arms; plain is always among them")
-    parser.add_argument("--fast", action="store_true", help="leave out the slow arms")
+    parser.add_argument("--fast", action="store_true", help="leave out the baselines")
     parser.add_argument("--repetitions", type=int, help="turns, default 5 (quick: 3)")
-    parser.add_argument("--slow_repetitions", type=int, help="of slow arms, default 5 (quick: 1)")
+    parser.add_argument(
+        "--baseline_repetitions", type=int, help="of baselines, default 5 (quick: 1)"
+    )
     parser.add_argument("--utterances", type=int, help="of the batch, default 48 (quick: 24)")
     parser.add_argument(
         "--seconds", type=float, nargs=2, metavar=("SHORTEST", "LONGEST"),
@@ -66,6 +70,9 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--ssl", default="none", help="none, cpc or best_rq: in every arm")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--amp", action="store_true", help="mixed precision, bfloat16 where known; cuda only"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--plot", type=Path, help="write cost against K there (SVG), size small")
@@ -74,7 +81,10 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    args = complete(get_parser().parse_args(argv))
+    parser = get_parser()
+    args = complete(parser.parse_args(argv))
+    if args.amp and args.device != "cuda":
+        parser.error("--amp: ESPnet's trainer has mixed precision on GPUs only; add --device cuda")
     logging.disable(logging.INFO)
     torch.set_num_threads(args.threads)
     data = Data(args.utterances, tuple(args.seconds))
@@ -86,13 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "commit": commit(Path(__file__).parent),
         "batch": asdict(data),
         "ssl": args.ssl,
+        "amp": args.amp,
         "load_before": os.getloadavg()[0],
     }
     warn_if_busy(setting["load_before"])
-    results = []
+    results: list[dict[str, Any]] = []
     for size in args.sizes:
         for k in args.objectives:
-            results += run(size, k, data, args)
+            results += run(size, k, data, args, results)
     setting["load_after"] = os.getloadavg()[0]
     print("\n".join(f"{key}: {value}" for key, value in setting.items()))
     print(table(results))
@@ -101,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.plot is not None:
         from step_plot import cost_against_objectives
 
-        cost_against_objectives([row for row in results if row["size"] == "small"], args.plot)
+        cost_against_objectives(
+            [row for row in results if row["size"] == "small"], args.plot, clock(args.device)
+        )
     return 0
 
 
@@ -112,7 +125,7 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
         "sizes": (["small"], everything),
         "objectives": ([3, 11], list(OBJECTIVES)),
         "repetitions": (3, 5),
-        "slow_repetitions": (1, 5),
+        "baseline_repetitions": (1, 5),
         "utterances": (24, 48),
         "seconds": ((1.0, 2.0), (1.5, 3.5)),
     }
@@ -132,10 +145,24 @@ def warn_if_busy(load: float) -> None:
         )
 
 
-def run(size: str, k: int, data: Data, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Figures of all arms for one size and number of objectives."""
-    bench = Bench(SIZES[size], data, k, args.device, args.ssl)
+def clock(device: str) -> str:
+    """Ratio to compare by: processor time, which other work disturbs least, or time with a GPU."""
+    return "wall_s_ratio" if device == "cuda" else "cpu_s_ratio"
+
+
+def run(
+    size: str, k: int, data: Data, args: argparse.Namespace, earlier: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Figures of all arms for one size and number of objectives.
+
+    Args:
+        size, k, data, args: what to measure.
+        earlier: figures of other sizes and numbers.
+    """
+    bench = Bench(SIZES[size], data, k, args.device, args.ssl, args.amp)
     chosen = [arm for arm in arms(SIZES[size]) if wanted(arm, size, k, args)]
+    if size not in ("tiny", "small") or k > DEAR_UP_TO:
+        chosen = [arm for arm in chosen if not is_dear(arm, k, data, args, earlier)]
     bench.measure(chosen[0])  # warms up; the optimiser's state is there from now on
     figures: dict[str, dict[str, Any]] = {}
     for arm in list(chosen):
@@ -148,9 +175,9 @@ def run(size: str, k: int, data: Data, args: argparse.Namespace) -> list[dict[st
             chosen.remove(arm)
         print(f"{size}, K = {k}, {arm.name}: {figures[arm.name]}", file=sys.stderr, flush=True)
     times: dict[str, list[Time]] = {arm.name: [] for arm in chosen}
-    for turn in range(max(args.repetitions, args.slow_repetitions)):
+    for turn in range(max(args.repetitions, args.baseline_repetitions)):
         for arm in chosen:
-            if turn < (args.slow_repetitions if arm.slow else args.repetitions):
+            if turn < (args.baseline_repetitions if arm.baseline else args.repetitions):
                 times[arm.name].append(bench.measure(arm))
     common = {"size": size, "objectives": k}
     return [
@@ -166,11 +193,38 @@ def wanted(arm: Arm, size: str, k: int, args: argparse.Namespace) -> bool:
         return True
     if args.arms is not None and arm.name not in args.arms:
         return False
-    if not arm.slow:
+    if not arm.baseline:
         return True
     if args.quick and (k != max(args.objectives) or arm.name == "reference, all"):
         return False
-    return not args.fast and size in ("tiny", "small") and k <= SLOW_UP_TO
+    return not args.fast
+
+
+def is_dear(
+    arm: Arm, k: int, data: Data, args: argparse.Namespace, earlier: Sequence[dict[str, Any]]
+) -> bool:
+    """Whether a baseline costs more than five plain steps, as far as is known or quickly found."""
+    if not arm.baseline:
+        return False
+    key = clock(args.device)
+    known = [row[key] for row in earlier if row["arm"] == arm.name and key in row]
+    if not known:
+        bench = Bench(SIZES["tiny"], data, k, args.device, args.ssl, args.amp)
+        plain = next(a for a in arms(SIZES["tiny"]) if a.name == "plain")
+        try:
+            seconds = [step_time(bench, each, args.device) for each in (plain, arm)]
+        except Exception:  # why is said in the table
+            return False
+        known = [seconds[1] / seconds[0]]
+    if max(known) > DEAR:
+        print(f"K = {k}, {arm.name}: left out, {max(known):.1f} plain steps", file=sys.stderr)
+    return max(known) > DEAR
+
+
+def step_time(bench: Bench, arm: Arm, device: str) -> float:
+    """Seconds of a step after one that warms up."""
+    bench.measure(arm)
+    return getattr(bench.measure(arm), clock(device).removesuffix("_ratio"))
 
 
 def count(bench: Bench, arm: Arm) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 from step_setup import Data, Size, make_batch, task_arguments
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torchjd.aggregation import MGDA, MGDAWeighting
 from torchjd.autogram import Engine
 from torchjd.autojac import jac_to_grad, mtl_backward
@@ -42,7 +43,7 @@ class Arm:
         trainer: class with `train_one_epoch`.
         conf: `trainer_conf` of ObjSoupTrainer; None for other trainers.
         steps: that make up one measurement (a refresh interval).
-        slow: costs more than five plain steps.
+        baseline: another way than the grouped engine.
         phase: `SoupRun.steps` to start from.
         note: what it does, in words.
     """
@@ -52,7 +53,7 @@ class Arm:
     note: str
     conf: Mapping[str, Any] | None = None
     steps: int = 1
-    slow: bool = False
+    baseline: bool = False
     phase: int = 0
 
 
@@ -216,24 +217,24 @@ def arms(size: Size) -> list[Arm]:
             {"recipe": "flat", "weights_interval": 1, "layers": {"policy": "all"}},
         ),
         Arm(
-            "autogram", AutogramTrainer, "TorchJD autogram, last 2 layers, MGDA", slow=True,
+            "autogram", AutogramTrainer, "TorchJD autogram, last 2 layers, MGDA", baseline=True,
         ),
         Arm(
             "reference", ObjSoupTrainer, "objsoup by reference, last 2 layers",
-            _last(2, weights_interval=1, gradient_engine="reference"), slow=True,
+            _last(2, weights_interval=1, gradient_engine="reference"), baseline=True,
         ),
         Arm(
             "per objective", PerObjectiveTrainer,
-            "forward and backward per objective, whole shared part, MGDA", slow=True,
+            "forward and backward per objective, whole shared part, MGDA", baseline=True,
         ),
         Arm(
             "mtl_backward", JacobianTrainer, "TorchJD mtl_backward, whole shared part, MGDA",
-            slow=True,
+            baseline=True,
         ),
         Arm(
             "reference, all", ObjSoupTrainer, "objsoup by reference, all layers",
             {"recipe": "flat", "weights_interval": 1, "gradient_engine": "reference",
-             "layers": {"policy": "all"}}, slow=True,
+             "layers": {"policy": "all"}}, baseline=True,
         ),
     ]  # fmt: skip
     same = [f"{name}, third" for name in ("default", "refresh")] if third == 2 else []
@@ -288,6 +289,7 @@ class Bench:
     """One model and its optimiser, on which all arms take their steps.
 
     Attributes:
+        amp: mixed precision as ESPnet's `use_amp` has it: bfloat16 where the GPU knows it.
         model: shared by all arms but autogram, which changes it.
     """
 
@@ -296,6 +298,7 @@ class Bench:
     n_objectives: int
     device: str = "cpu"
     ssl: str = "none"
+    amp: bool = False
     model: nn.Module = field(init=False)
     _states: dict[str, tuple[Any, Any]] = field(default_factory=dict, init=False)
 
@@ -306,6 +309,8 @@ class Bench:
             Path(self._directory.name), self.size, self.n_objectives, self.ssl
         )
         self.args.ngpu = int(self.device == "cuda")
+        self.args.use_amp = self.amp
+        self.scaler = GradScaler() if self.amp else None
         names, batch = make_batch(self.n_objectives, self.data, self.size.vocabulary)
         self.batch = names, to_device(batch, self.device)
         self.model, self.optimizer = self._build()
@@ -360,7 +365,7 @@ class Bench:
                 iterator=batches,
                 optimizers=[optimizer],
                 schedulers=[None],
-                scaler=None,
+                scaler=self.scaler,
                 reporter=reporter,
                 summary_writer=None,
                 options=options,

@@ -6,6 +6,10 @@ Every process has a thread, a batch and a copy of the model; gradients go throug
 take their steps in turns; ratios are taken to the plain step of the same turn. More processes than
 cores share these: seconds are theirs, ratios still compare like with like.
 
+Bytes are counted twice: those that the trainer gives to collectives of its own, per process and
+step, exactly; and those that go over the loopback interface during a step, gradients, headers and
+all, whoever sends them (the least of all turns).
+
     tools/venv/bin/python tools/benchmarks/step_distributed.py --processes 2 4
 """
 
@@ -16,8 +20,11 @@ import socket
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 
@@ -25,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from espnet2.train.distributed_utils import DistributedOption
 from step_arms import Arm, Bench, arms
 from step_setup import SIZES, Data
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 ARMS = ("plain", "no refresh", "default", "refresh", "scan")
 
@@ -61,12 +68,19 @@ def work(rank: int, port: int, args: argparse.Namespace, processes: int, path: s
     bench = DistributedBench(SIZES[args.size], data, args.objectives)
     chosen: list[Arm] = [arm for arm in arms(SIZES[args.size]) if arm.name in ARMS]
     times: dict[str, list[float]] = {arm.name: [] for arm in chosen}
+    given: dict[str, list[float]] = {arm.name: [] for arm in chosen}
+    sent: dict[str, list[float]] = {arm.name: [] for arm in chosen}
     for turn in range(args.repetitions + 1):
         for arm in chosen:
             distributed.barrier()
-            seconds = bench.measure(arm).wall_s
+            before = loopback_bytes()
+            with counted_collectives() as own:
+                seconds = bench.measure(arm).wall_s
+            distributed.barrier()
             if turn > 0:  # the first turn warms up
                 times[arm.name].append(seconds)
+                given[arm.name].append(own[0] / arm.steps)
+                sent[arm.name].append((loopback_bytes() - before) / arm.steps)
     if rank == 0:
         with open(path, "a", encoding="utf-8") as file:
             for name, values in times.items():
@@ -74,10 +88,31 @@ def work(rank: int, port: int, args: argparse.Namespace, processes: int, path: s
                 print(
                     f"|{args.size}|{args.objectives}|{processes}|{name}"
                     f"|{statistics.median(values):.3f}|{statistics.median(ratios):.3f}"
-                    f"|{min(ratios):.3f} - {max(ratios):.3f}|",
+                    f"|{min(ratios):.3f} - {max(ratios):.3f}"
+                    f"|{max(given[name]):.0f}|{min(sent[name]) / 1e6:.3f}|",
                     file=file,
                 )
     distributed.destroy_process_group()
+
+
+@contextmanager
+def counted_collectives() -> Iterator[list[int]]:
+    """Within it, bytes of tensors given to `torch.distributed.all_reduce` are added up."""
+    total = [0]
+    original = distributed.all_reduce
+
+    def counting(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        total[0] += tensor.numel() * tensor.element_size()
+        return original(tensor, *args, **kwargs)
+
+    with mock.patch.object(distributed, "all_reduce", counting):
+        yield total
+
+
+def loopback_bytes() -> int:
+    """Bytes that the loopback interface has carried so far."""
+    path = Path("/sys/class/net/lo/statistics/tx_bytes")
+    return int(path.read_text(encoding="ascii"))
 
 
 def free_port() -> int:
@@ -110,7 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         rows = Path(file.name).read_text(encoding="utf-8")
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, torch {torch.__version__}")
-    print("|size|K|processes|step|s|/ plain|extremes|\n" + "|---" * 7 + "|")
+    head = "|size|K|processes|step|s|/ plain|extremes|own bytes|MB over lo|"
+    print(f"{head}\n{'|---' * 9}|")
     print(rows, end="")
     return 0
 

@@ -30,15 +30,13 @@ _STYLES = {
 }
 
 
-def cost_against_objectives(
-    results: Sequence[dict[str, Any]], path: Path, value: str = "cpu_s_ratio"
-) -> None:
+def cost_against_objectives(results: Sequence[dict[str, Any]], path: Path, value: str) -> None:
     """Draw the ratio to a plain step of every arm that ran.
 
     Args:
         results: rows of the benchmark, of one size.
         path: of the SVG.
-        value: key of a row.
+        value: key of a row: `cpu_s_ratio`, for a GPU `wall_s_ratio`, or `operations_ratio`.
     """
     style = {
         "text.color": _INK,
@@ -81,9 +79,15 @@ def cost_against_objectives(
 
 def main(argv: Sequence[str]) -> int:
     """Draw what several runs found."""
-    results = [row for name in argv[1:] for row in json.loads(Path(name).read_text())["results"]]
-    plain_once = [row for row in results if row["arm"] != "plain" and row["size"] == "small"]
-    cost_against_objectives(plain_once, Path(argv[0]))
+    files = [json.loads(Path(name).read_text(encoding="utf-8")) for name in argv[1:]]
+    devices = {file["device"] for file in files}
+    if len(devices) != 1:
+        print(f"expected files of one device, found {', '.join(sorted(devices))}", file=sys.stderr)
+        return 2
+    rows = [row for file in files for row in file["results"]]
+    small = [row for row in rows if row["arm"] != "plain" and row["size"] == "small"]
+    value = "cpu_s_ratio" if devices == {"cpu"} else "wall_s_ratio"
+    cost_against_objectives(small, Path(argv[0]), value)
     return 0
 
 

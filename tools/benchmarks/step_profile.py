@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from step_arms import NEVER, Arm, Bench
 from step_setup import SIZES, Data
 
-from espnet_objsoup.gradients import engine, frontier, products, reuse, rules, sweep
+from espnet_objsoup.gradients import frontier, grouped, products, reuse, rules, sweep
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 
 # Part -> functions.
@@ -43,9 +43,9 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     ],
     "small parameters": [(products.Products, "_add_rows")],
     "sums S S^T": [(products.Products, "add")],
-    "ways through the graph": [(sweep, "find_route"), (engine, "find_route")],
+    "ways through the graph": [(grouped, "find_route"), (grouped, "split")],
     "gradients for the step": [(reuse.ReadyGradients, "add"), (sweep.Sweep, "_through_piece")],
-    "rest of measuring": [(engine.GroupedEngine, "measure_and_reuse")],
+    "rest of measuring": [(grouped.GroupedEngine, "measure_and_reuse")],
     "backward pass": [(torch.Tensor, "backward")],
 }
 
