@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler, autocast
 
 from espnet_objsoup.train.epochs import Epochs
+from espnet_objsoup.train.faults import naming
 from espnet_objsoup.train.options import TrainerConfError, check_espnet_options
 from espnet_objsoup.train.progress import Progress
 from espnet_objsoup.train.saved_model import check_adapter
@@ -208,7 +209,8 @@ class AbsTrainer(Trainer):
             if context.options.no_forward_run:
                 context.all_steps_are_invalid = False
                 continue
-            cls.micro_batch(context, batch)
+            with naming(utterances):
+                cls.micro_batch(context, batch)
             context.reporter.next()
             cls.log(context, summary_writer)
             steps.after_batch(context)

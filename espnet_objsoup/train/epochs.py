@@ -8,7 +8,7 @@ how files are written (`checkpoint_files`), and that an epoch can be entered in 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from torch.amp import GradScaler
 from espnet_objsoup.train.checkpoints import Checkpoints, Found
 from espnet_objsoup.train.epoch_files import EpochFiles
 from espnet_objsoup.train.parallel_model import wrap
+from espnet_objsoup.train.process_group import done_by_first
 from espnet_objsoup.train.saved_model import saved_parameters
 from espnet_objsoup.train.step_checkpoints import StepCheckpoints
 
@@ -77,6 +78,7 @@ class Epochs:
 
         Raises:
             CheckpointWriteError: if a checkpoint could not be written.
+            LostProcessError: if another process ended, or could not write one.
             DamagedCheckpointError: if there are checkpoints, but none that can be used.
         """
         if self.is_first:
@@ -84,9 +86,7 @@ class Epochs:
         found = self._resume()
         first = self._first_epoch()
         wrapped = wrap(self.model, self.options, self.distributed_option)
-        if self.is_first:
-            self._finish_publishing(found)
-            self._open_writers(found)
+        self._first_does(lambda: self._begin_writing(found))
         steps = StepCheckpoints(
             self.interval, None if found is None else found.inside, self._save_inside
         )
@@ -120,6 +120,17 @@ class Epochs:
             )
             logging.info("training goes on from %s", found)
         return found
+
+    def _first_does(self, work: Callable[[], None]) -> None:
+        """Let the first process write; all of them end if it fails, and none waits for ever."""
+        if self.distributed_option.distributed:
+            done_by_first(work, self.is_first, "cuda" if self.options.ngpu > 0 else "cpu")
+        else:
+            work()
+
+    def _begin_writing(self, found: Found | None) -> None:
+        self._finish_publishing(found)
+        self._open_writers(found)
 
     def _finish_publishing(self, found: Found | None) -> None:
         """What a killed training may have left undone after its checkpoint."""
@@ -186,9 +197,7 @@ class Epochs:
         if self.is_first and self.plot_attention_iter_factory is not None:
             self._plot_attention(epoch)
         self._step_schedulers()
-        if self.is_first:
-            self._report()
-            self._save(epoch)
+        self._first_does(lambda: self._write(epoch))
         if nothing_updated:
             logging.warning(
                 "The gradients at all steps are invalid in this epoch. Something seems wrong. "
@@ -254,6 +263,10 @@ class Epochs:
         if self.options.use_wandb:
             self.reporter.wandb_log()
 
+    def _write(self, epoch: int) -> None:
+        self._report()
+        self._save(epoch)
+
     def _save(self, epoch: int) -> None:
         state = self._state()
         self.files.save_model(epoch, state["model"])
@@ -273,12 +286,13 @@ class Epochs:
         }
 
     def _save_inside(self, inside: dict[str, Any]) -> None:
-        if not self.is_first:
-            return
-        state = self._state()
-        # The epoch is not over.
-        state["reporter"]["epoch"] -= 1
-        self.checkpoints.save_inside(state, inside)
+        def save() -> None:
+            state = self._state()
+            # The epoch is not over.
+            state["reporter"]["epoch"] -= 1
+            self.checkpoints.save_inside(state, inside)
+
+        self._first_does(save)
 
     def _log_model(self, epoch: int) -> None:
         interval = self.options.wandb_model_log_interval

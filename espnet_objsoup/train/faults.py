@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that could not be taken because a number was not finite."""
+"""Steps that could not be taken because a number was not finite, and the utterances of an error."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # Utterances that a message names.
@@ -11,6 +12,18 @@ _SHOWN = 10
 
 class NonFiniteTrainingError(RuntimeError):
     """Too many steps in a row had a NaN or an infinity."""
+
+
+@contextmanager
+def naming(utterances: Sequence[str]) -> Iterator[None]:
+    """Any error in the block is told with the batch that it came with."""
+    try:
+        yield
+    except Exception as err:
+        shown = ", ".join(utterances[:_SHOWN])
+        more = f" and {len(utterances) - _SHOWN} more" if len(utterances) > _SHOWN else ""
+        err.add_note(f"In a batch of {len(utterances)} utterances: {shown}{more}")
+        raise
 
 
 class Faults:

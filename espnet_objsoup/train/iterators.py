@@ -103,6 +103,7 @@ def build_language_iter_factory(
             "about the gradient of its objectives. Add data, or leave the language out",
             ", ".join(lonely),
         )
+    _warn_of_length(sampler)
     return LanguageIterFactory(
         expected_counts=_expected_counts(sampler, paths, languages, objectives),
         dataset=dataset,
@@ -113,6 +114,20 @@ def build_language_iter_factory(
         num_workers=args.num_workers,
         collate_fn=iter_options.collate_fn,
         pin_memory=args.ngpu > 0,
+    )
+
+
+def _warn_of_length(sampler: LanguageSampler) -> None:
+    """Say which utterances make batches that memory may not take."""
+    oversized = sampler.oversized()
+    if not oversized:
+        return
+    longest, length = next(iter(oversized.items()))
+    logging.warning(
+        "%d of %d utterances are so long that a batch exceeds batch_bins (%d), as the one of %s "
+        "does (%d samples). Where memory does not take it, leave them out (stage 4, "
+        "--max_wav_duration); where it does, raise batch_bins",
+        *(len(oversized), len(sampler.keys), sampler.limit.bins, longest, length),
     )
 
 

@@ -193,6 +193,14 @@ class LanguageSampler(AbsSampler):
                 f"{self.limit.bins}"
             )
 
+    def oversized(self) -> dict[str, int]:
+        """Utterances, with their lengths, of which a unit does not fit a batch; longest first."""
+        if self.limit.bins is None:
+            return {}
+        rows = np.flatnonzero(self._unit_size * self.lengths > self.limit.bins)
+        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
+        return {self.keys[i]: int(self.lengths[i]) for i in rows}
+
     @property
     def _unit_size(self) -> int:
         return UTTERANCES_PER_LANGUAGE * self.world_size
