@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# All tests: sets up tools/venv, then lint, bandit, shellcheck and pytest. Arguments go to pytest.
-#   tools/test.sh                      everything
-#   tools/test.sh tests/unit/data      a part
-# The page of `objsoup demo` is tested in Chromium if there is one (Debian: apt-get install chromium).
+# Lint and all tests; see --help.
 set -euo pipefail
+
+if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
+    cat <<'USAGE'
+Usage: tools/test.sh [ARGUMENT OF PYTEST ...]
+
+All tests: sets up tools/venv, then ruff, bandit, shellcheck and pytest.
+  tools/test.sh                      everything
+  tools/test.sh tests/unit/data      a part
+Pages are tested in Chromium if there is one (Debian: apt-get install chromium).
+USAGE
+    exit 0
+fi
 cd "$(dirname "$0")/.."
 tools/install.sh
 # shellcheck source=/dev/null
