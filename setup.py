@@ -48,6 +48,9 @@ INSTALL_REQUIRES = [
     # ESPnet's default use_tensorboard: true needs it.
     "tensorboard>=2.17",
     "matplotlib>=3.8",
+    # The page of `objsoup report`; events of TensorBoard are read as protobufs.
+    "jinja2>=3.1",
+    "protobuf>=5",
 ]
 EXTRAS_REQUIRE = {
     # The mini corpus is spoken by eSpeak NG; another version gives other samples.
@@ -94,7 +97,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.12,<3.14",
     packages=find_packages(include=["espnet_objsoup", "espnet_objsoup.*"]),
-    package_data={"espnet_objsoup.data.synthesis": ["lexicon/*.tsv"]},
+    package_data={
+        "espnet_objsoup.data.synthesis": ["lexicon/*.tsv"],
+        "espnet_objsoup.report": ["templates/*"],
+    },
     entry_points={"console_scripts": ["objsoup = espnet_objsoup.bin.objsoup:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
