@@ -8,12 +8,22 @@ it ends, and its log also holds what a crash in native code prints.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from espnet_objsoup.data.parallel import StartClient, local_client
+from espnet_objsoup.data.parallel import RETRIES, StartClient, local_client
+
+
+def read_log(path: Path) -> list[str]:
+    """Lines of a command's log; none if it was killed before it could have one."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,40 @@ class Command:
     header: bool = False
 
 
-def run_command(command: Command) -> int:
+def how_it_died(status: int | None) -> str:
+    """A status of `run_commands`, other than one that the command chose itself, in words."""
+    if status is None or status == -signal.SIGKILL:
+        who = "its worker" if status is None else "it"
+        return f"{who} was killed {RETRIES + 1} times, often for want of memory: try a smaller --nj"
+    return f"killed by signal {-status}"
+
+
+def run_until_alive(command: Command) -> int:
+    """Run a command here, again if it is killed, as the system does for want of memory.
+
+    Returns:
+        Its last exit status, as `run_command`.
+    """
+    status = run_command(command)
+    for attempt in range(2, RETRIES + 2):
+        if status != -signal.SIGKILL:
+            break
+        status = run_command(command, f"# it was killed; attempt {attempt} of {RETRIES + 1}")
+    return status
+
+
+def run_command(command: Command, remark: str = "") -> int:
     """Run a command here; returns its exit status, negative for a signal.
 
     The command is ended if this process is.
+
+    Args:
+        command: what to run.
+        remark: first line of the log.
     """
     with open(command.log, "w", encoding="utf-8") as log:
+        if remark:
+            print(remark, file=log, flush=True)
         if command.header:
             print(f"# {shlex.join(command.words)}", file=log, flush=True)
         guard = subprocess.Popen(
@@ -71,20 +109,21 @@ def run_commands(
 
     Yields:
         Number and exit status of a command that has ended, as they end; None if its worker died
-        repeatedly.
+        repeatedly. A command that was killed has been tried again.
     """
     if not commands:
         return
     n_jobs = min(n_jobs, len(commands))
     if start_client is None and n_jobs <= 1:
         for number, command in enumerate(commands):
-            yield number, run_command(command)
+            yield number, run_until_alive(command)
         return
     from distributed import KilledWorker, as_completed
 
     with (start_client or local_client)(n_jobs) as client:
         futures = {
-            client.submit(run_command, c, pure=False): number for number, c in enumerate(commands)
+            client.submit(run_until_alive, c, pure=False): number
+            for number, c in enumerate(commands)
         }
         for future in as_completed(futures):
             try:

@@ -6,6 +6,7 @@ owner ended, the command and what it started are ended. Exits with the command's
 the signal that killed it.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,16 +16,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 _GRACE_S = 5
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a command; returns its exit status as a shell would."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
+    )
     threading.Thread(target=_watch, args=(process,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: _end(process))
     status = process.wait()
     return 128 - status if status < 0 else status
+
+
+def _end_with_parent() -> None:
+    """Where this process is killed itself, it can end nobody: Linux does it then."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch(process: subprocess.Popen) -> None:

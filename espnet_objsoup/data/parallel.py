@@ -25,10 +25,10 @@ ONE_THREAD = dict.fromkeys(
 )
 # How often an item is tried again after its worker died; an item that only waited at a worker which
 # another one killed counts as well, so that one is not enough.
-_RETRIES = 3
+RETRIES = 3
 
 DASK_SETTINGS = {
-    "distributed.scheduler.allowed-failures": _RETRIES,
+    "distributed.scheduler.allowed-failures": RETRIES,
     "distributed.comm.timeouts.connect": "60s",
     # A worker may not answer for long while libraries hold the interpreter.
     "distributed.scheduler.worker-ttl": None,
@@ -201,7 +201,7 @@ def _in_workers[Item, Result](
             yield from results
     if killed:
         raise RuntimeError(
-            f"{description}: worker processes died {_RETRIES + 1} times (often for want of memory) "
+            f"{description}: worker processes died {RETRIES + 1} times (often for want of memory) "
             "at these items or at others that they worked on together; run again with a smaller "
             f"--nj, finished work is kept:\n{listing(killed)}"
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import run_command
-from espnet_objsoup.data.commands import Command, run_commands
+from espnet_objsoup.data.commands import Command, how_it_died, read_log, run_commands
 from espnet_objsoup.data.datadir import DataDir, read
 from espnet_objsoup.data.parallel import StartClient, terminated_as_interrupted
 from espnet_objsoup.decoding.options import InferenceError
@@ -260,7 +260,7 @@ def _failure(failed: Mapping[Job, int | None], n_jobs: int) -> str:
     """What went wrong: every failed job, and how the first one's log ends."""
     sorted_jobs = sorted(failed.items(), key=lambda item: item[0].number)
     first = sorted_jobs[0][0]
-    lines = first.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_log(first.log)
     errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
     shown = lines[errors[-1] :][:_LOG_LINES] if errors else lines[-_LOG_LINES:]
     names = ", ".join(f"{job.number}{_how(status)}" for job, status in sorted_jobs)
@@ -273,9 +273,7 @@ def _failure(failed: Mapping[Job, int | None], n_jobs: int) -> str:
 
 
 def _how(status: int | None) -> str:
-    if status is None:
-        return " (its worker died repeatedly)"
-    return f" (killed by signal {-status})" if status < 0 else ""
+    return f" ({how_it_died(status)})" if status is None or status < 0 else ""
 
 
 @contextmanager

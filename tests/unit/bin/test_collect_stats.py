@@ -125,6 +125,37 @@ sys.exit(directory.name == "2" and not pathlib.Path({str(tmp_path / "mended")!r}
     assert (tmp_path / "out" / "logs" / "stats.1.log").exists()
 
 
+def test_jobs_that_were_killed_are_listed_when_the_others_are_done(
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = """
+import os, pathlib, sys, time
+directory = pathlib.Path(sys.argv[1])
+with open(directory / "attempts", "a") as file:
+    file.write("x")
+if directory.name == "1":
+    print("last words", flush=True)
+    os.kill(os.getpid(), 9)
+other = directory.parent / "1" / "attempts"
+while not other.exists() or other.read_text() != "xxxx":
+    time.sleep(0.02)
+time.sleep(0.3)
+"""
+    monkeypatch.setattr(
+        collect_stats, "job_command", lambda _, __, d: [sys.executable, "-c", code, str(d)]
+    )
+    assert collect_stats.main([*recipe, "--nj", "2"]) == 1
+    message = capsys.readouterr().err
+    assert "job 1 of 2 failed (it was killed 4 times, often for want of memory: " in message
+    assert "finished ones are kept" in message
+    assert "last words" in message
+    assert (tmp_path / "out.tmp" / "2" / ".done").exists()
+    assert not (tmp_path / "out").exists()
+
+
 def test_jobs_of_a_cluster_collect(
     recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
