@@ -99,7 +99,7 @@ def local_client(n_workers: int) -> Iterator[Any]:
     """A dask client with local worker processes, which end with the block."""
     # dask takes a second to import, which commands that do not need it should not spend.
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with (
         tempfile.TemporaryDirectory(prefix="objsoup-") as scratch,
@@ -107,7 +107,22 @@ def local_client(n_workers: int) -> Iterator[Any]:
     ):
         # dask lets this process' own environment overrule its settings.
         with _environment(ONE_THREAD):
-            cluster = LocalCluster(
+            cluster = _start_cluster(n_workers, scratch)
+        with cluster, Client(cluster) as client, _killed_on_error(cluster):
+            yield client
+
+
+def _start_cluster(n_workers: int, scratch: str) -> Any:
+    """Worker processes of this machine.
+
+    Raises:
+        RuntimeError: if one dies repeatedly while it starts: dask replaces only those that work.
+    """
+    from distributed import LocalCluster
+
+    for attempt in range(RETRIES + 1):
+        try:
+            return LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=1,
                 processes=True,
@@ -120,8 +135,14 @@ def local_client(n_workers: int) -> Iterator[Any]:
                 # dask would stop workers near the limit; the operating system decides instead.
                 memory_limit=0,
             )
-        with cluster, Client(cluster) as client, _killed_on_error(cluster):
-            yield client
+        except RuntimeError as err:
+            if attempt == RETRIES:
+                raise RuntimeError(
+                    f"expected {n_workers} worker processes, found that one died {RETRIES + 1} "
+                    f"times while it started (often for want of memory): {err} Run again with a "
+                    "smaller --nj"
+                ) from err
+    raise AssertionError("not reached")
 
 
 @contextmanager

@@ -102,6 +102,29 @@ def test_worker_that_dies_again_is_reported_when_the_others_are_done() -> None:
     assert len(results) >= 6
 
 
+@pytest.mark.parametrize("failures", [1, 4])
+def test_worker_that_dies_while_it_starts(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    import distributed
+
+    original = distributed.LocalCluster
+    left = failures
+
+    class Dies(original):
+        async def _start(self) -> None:
+            nonlocal left
+            await super()._start()
+            if left:
+                left -= 1
+                raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", Dies)
+    if failures == 1:
+        assert list(map_jobs(square, range(4), 2, "test")) == [0, 1, 4, 9]
+    else:
+        with pytest.raises(RuntimeError, match="one died 4 times while it started .* --nj"):
+            list(map_jobs(square, range(4), 2, "test"))
+
+
 def test_fresh_process_that_dies_is_reported() -> None:
     with pytest.raises(RuntimeError, match="synthesise: a process died .* --nj"):
         list(map_jobs(die, range(4), 2, "synthesise", fresh_process=True))
