@@ -6,13 +6,11 @@
 The background is transparent and the ink follows the reader's colour scheme.
 """
 
-import argparse
-import re
 from pathlib import Path
 from typing import Any
 
-# Replaced by the reader's colour; no other colour may be the same.
-INK = "#010101"
+from ink import INK, save, script
+
 LEVEL_COLOURS = ("#2f7ed8", "#d8812f", "#3aa655")
 LEVELS = (
     ("level 1 (top)", "c$_1$ = 1", ("asr/de", "asr/en", "asr/fr")),
@@ -20,10 +18,6 @@ LEVELS = (
     ("level 3", "c$_3$", ("ssl",)),
 )
 HEADS = ("recognition head\n(CTC, decoder)", "translation head\n(decoder)", "self-supervised\nhead")
-# Ink in light and in dark surroundings.
-STYLE = (
-    "<style>svg {color: #1f2328} @media (prefers-color-scheme: dark) {svg {color: #e6edf3}}</style>"
-)
 
 
 def box(axes: Any, x: float, y: float, width: float, height: float, **style: Any) -> None:
@@ -130,27 +124,8 @@ def draw(path: Path) -> None:
     axes.set(xlim=(-0.3, 9.3), ylim=(-0.9, 4.6))
     axes.axis("off")
     figure.subplots_adjust(0.0, 0.0, 1.0, 1.0)
-    # Without the date the same drawing is the same file.
-    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
-    figure.savefig(path, metadata=metadata, transparent=path.suffix == ".svg")
-    if path.suffix == ".svg":
-        text = path.read_text(encoding="utf-8").replace(INK, "currentColor")
-        path.write_text(re.sub(r"(<svg [^>]*>)", rf"\1\n {STYLE}", text, count=1), encoding="utf-8")
-
-
-def main() -> None:
-    """Draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="directory")
-    parser.add_argument("--suffix", default=".svg", choices=[".svg", ".png"])
-    args = parser.parse_args()
-    import matplotlib
-
-    matplotlib.use("agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "objsoup", "svg.fonttype": "none"})
-    args.out.mkdir(parents=True, exist_ok=True)
-    draw(args.out / f"soup_levels{args.suffix}")
+    save(figure, path)
 
 
 if __name__ == "__main__":
-    main()
+    script(__doc__, {"soup_levels": draw})
