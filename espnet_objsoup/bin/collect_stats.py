@@ -23,6 +23,7 @@ from espnet_objsoup.bin.input_checks import check_tokens
 from espnet_objsoup.bin.train import expand
 from espnet_objsoup.data.cluster_jobs import client_starter
 from espnet_objsoup.data.commands import Command, how_it_died, read_log, run_commands
+from espnet_objsoup.data.files import naming_place, room_left, write_bytes
 from espnet_objsoup.data.parallel import ONE_THREAD, StartClient
 
 SPLITS = ("train", "valid")
@@ -85,7 +86,7 @@ def write_key_files(args: argparse.Namespace, work: Path) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
             lines = "".join(f"{key}\n" for key in shares[split][job])
-            (directory / f"{split}.keys").write_text(lines, encoding="utf-8")
+            write_bytes(directory / f"{split}.keys", lines.encode())
     return n_jobs
 
 
@@ -122,7 +123,7 @@ def failure(directories: Sequence[Path], failed: int, status: int | None) -> str
     how = how_it_died(status) if _died(status) else f"exit status {status}"
     return (
         f"collect_stats: job {directories[failed].name} of {len(directories)} failed ({how}); "
-        f"finished ones are kept. {log} ends:\n" + "\n".join(reason)
+        f"finished ones are kept{room_left(log)}. {log} ends:\n" + "\n".join(reason)
     )
 
 
@@ -156,7 +157,7 @@ def prepare(args: argparse.Namespace, rest: Sequence[str], work: Path) -> list[P
     if not mark.exists() or mark.read_text(encoding="ascii") != value:
         shutil.rmtree(work, ignore_errors=True)
     directories = [work / str(job + 1) for job in range(write_key_files(args, work))]
-    mark.write_text(value, encoding="ascii")
+    write_bytes(mark, value.encode())
     return directories
 
 
@@ -214,7 +215,9 @@ def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:
     from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
 
     merged = work / "merged"
-    aggregate_stats_dirs([str(d) for d in directories], str(merged), "WARNING", False)
+    shutil.rmtree(merged, ignore_errors=True)  # of a run that had no room for it
+    with naming_place(merged):
+        aggregate_stats_dirs([str(d) for d in directories], str(merged), "WARNING", False)
     os.replace(work / LOGS, merged / LOGS)
     shutil.rmtree(args.output_dir, ignore_errors=True)
     args.output_dir.parent.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,13 @@
 """Files that hold old or new content, never half of it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Less room than this is worth a word.
+_LITTLE = 64 << 20
 
 
 @contextmanager
@@ -32,6 +36,30 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming_place(place: Path) -> Iterator[None]:
+    """Errors of files in the block say where, how much room there is, and what to do.
+
+    Raises:
+        OSError: those that name no file, as that of write() on a full disk, with `place`.
+    """
+    try:
+        yield
+    except OSError as err:
+        if err.filename is not None or err.errno is None:
+            raise
+        reason = f"{os.strerror(err.errno)}{room_left(place)}; run again when this is mended"
+        raise OSError(err.errno, reason, str(place)) from err
+
+
+def room_left(place: Path) -> str:
+    """` (N MiB are free)`, or nothing where there is enough for the files of text at hand."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return f" ({free / (1 << 20):.1f} MiB are free)" if free < _LITTLE else ""
 
 
 def write_bytes(target: Path, content: bytes) -> None:

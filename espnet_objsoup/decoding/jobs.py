@@ -24,6 +24,7 @@ from tqdm import tqdm
 from espnet_objsoup.bin.cli import run_command
 from espnet_objsoup.data.commands import Command, how_it_died, read_log, run_commands
 from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.data.files import naming_place, room_left, write_bytes
 from espnet_objsoup.data.parallel import StartClient, terminated_as_interrupted
 from espnet_objsoup.decoding.options import InferenceError
 from espnet_objsoup.decoding.output import LOGS, Output
@@ -209,10 +210,10 @@ def _prepare(
     directory.mkdir(parents=True)
     for job, keys in zip(jobs, shares, strict=True):
         content = {"request": request.to_json(), "keys": list(keys)}
-        job.share.write_text(json.dumps(content), encoding="utf-8")
+        write_bytes(job.share, json.dumps(content).encode())
     for old in jobs[0].log.parent.glob("objsoup_inference.*.log"):
         old.unlink()
-    mark.write_text(value, encoding="ascii")
+    write_bytes(mark, value.encode())
     return jobs
 
 
@@ -266,6 +267,7 @@ def _failure(failed: Mapping[Job, int | None], n_jobs: int) -> str:
     names = ", ".join(f"{job.number}{_how(status)}" for job, status in sorted_jobs)
     kept = n_jobs - len(failed)
     others = f" (results of the other {kept} are kept for the next run)" if kept else ""
+    others += room_left(first.log)
     return (
         f"decoding: {len(failed)} of {n_jobs} jobs failed: {names}{others}. {first.log} ends:\n"
         + "\n".join(f"  {line}" for line in shown)
@@ -312,7 +314,8 @@ def run_share(share: Path) -> str:
     def report(count: int) -> None:
         nonlocal done
         done += count
-        job.progress.write_text(str(done), encoding="ascii")
+        with naming_place(job.progress):
+            job.progress.write_text(str(done), encoding="ascii")
         if os.getppid() != parent:
             raise RuntimeError("the process that started this one is gone")
 
@@ -320,9 +323,7 @@ def run_share(share: Path) -> str:
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     with _verbose(handler):
         output = decode(request, read(request.data_dir), keys, report)
-    temporary = job.result.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(output)), encoding="utf-8")
-    os.replace(temporary, job.result)
+    write_bytes(job.result, json.dumps(asdict(output)).encode())
     return f"job {job.number}: {len(keys)} utterances"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from espnet_objsoup.data.datadir import write_table
+from espnet_objsoup.data.files import write_bytes
 
 FILES = ("text", "token", "token_int", "score")
 LOGS = "logs"
@@ -113,7 +114,7 @@ class Output:
             for file, table in tables.items():
                 write_table(table, temporary / name / file)
         content = json.dumps({**report, **self.speed}, indent=2, sort_keys=True) + "\n"
-        (temporary / REPORT).write_text(content, encoding="utf-8")
+        write_bytes(temporary / REPORT, content.encode())
         (directory / REPORT).unlink(missing_ok=True)  # its presence says that all is in place
         for old in directory.iterdir():
             if old.is_dir() and not old.name.startswith(".") and old.name != LOGS:

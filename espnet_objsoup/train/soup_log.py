@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from espnet_objsoup.data.files import naming_place, write_bytes
 from espnet_objsoup.gradients.layer_selection import Scan
 
 FILE_NAME = "soup.jsonl"
@@ -51,9 +52,7 @@ class SoupLog:
             return
         with open(self.path, encoding="utf-8") as file:
             kept = [line for line in file if _step_of(line) <= steps][:lines]
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_bytes(self.path, "".join(kept).encode())
         self.lines = len(kept)
 
     def write(self, kind: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
@@ -68,7 +67,7 @@ class SoupLog:
         if self.path is None:
             return
         line = json.dumps({"kind": kind, "step": step, "epoch": epoch, **_plain(values)})
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming_place(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
         self.lines += 1
 

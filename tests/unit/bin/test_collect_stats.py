@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import yaml
 from espnet_objsoup.bin import collect_stats
 
 from ..data.fake_batch import make_batch
+from ..full_disk import files_up_to
 
 
 @pytest.mark.parametrize(("n_keys", "n"), [(10, 3), (2, 5), (1, 1)])
@@ -123,6 +126,37 @@ sys.exit(directory.name == "2" and not pathlib.Path({str(tmp_path / "mended")!r}
     assert ran("--seed", "3") == ["2"]
     assert merged == [[f"{tmp_path}/out.tmp/{job}" for job in (1, 2)]]
     assert (tmp_path / "out" / "logs" / "stats.1.log").exists()
+
+
+@pytest.mark.parametrize("when", ["keys", "merged"])
+def test_full_disk_names_the_place_and_the_next_run_goes_on(
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    """While the shares are written, and while they are put together, as ESPnet does it."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+
+    def aggregate(inputs: list[str], output: str, *_: object) -> None:
+        Path(output).mkdir()
+        assert not (Path(output) / "shape").exists()
+        (Path(output) / "shape").write_text("x" * 200)
+
+    monkeypatch.setattr("espnet2.bin.aggregate_stats_dirs.aggregate_stats_dirs", aggregate)
+    jobs_run(monkeypatch, "pass")
+    with files_up_to({"keys": 3, "merged": 150}[when]):
+        assert collect_stats.main(recipe) == 1
+    message = capsys.readouterr().err
+    place = {"keys": "1/train.keys", "merged": "merged"}[when]
+    assert re.search(rf"error: \[Errno 27\] File too large.*out.tmp/{place}'", message)
+    assert "run again when this is mended" in message
+    assert os.listdir(tmp_path / "out") == ["old"]
+    assert collect_stats.main(recipe) == 0
+    assert (tmp_path / "out" / "shape").read_text() == "x" * 200
+    assert not (tmp_path / "out.tmp").exists()
 
 
 def test_jobs_that_were_killed_are_listed_when_the_others_are_done(

@@ -21,6 +21,7 @@ from espnet_objsoup.decoding.worker import Request, batches
 
 from ..data.factory import make_data
 from ..data.fake_batch import make_batch
+from ..full_disk import files_up_to
 
 # Stands for the worker: it takes its share and writes a text, without loading a model.
 WORKER = """
@@ -166,6 +167,31 @@ def test_job_that_was_killed(request_: Request, data: DataDir, tmp_path: Path) -
     body = 'import os; print("last words", flush=True); os.kill(os.getpid(), 9)'
     with pytest.raises(RuntimeError, match=r"1 \(it was killed 4 times, .*[\s\S]*last words"):
         run(request_, data, tmp_path / "out", body)
+
+
+def test_full_disk_keeps_the_hypotheses_that_were_there(
+    request_: Request, data: DataDir, tmp_path: Path
+) -> None:
+    output = run(request_, data, tmp_path / "out")
+    output.write(tmp_path / "out", {})
+    before = (tmp_path / "out/asr/text").read_text()
+    for table in output.tables["asr"].values():
+        table["en-c-u3"] = "n" * 3000
+    with files_up_to(1000), pytest.raises(OSError, match=r"not written, run again.*out/\.new/asr"):
+        output.write(tmp_path / "out", {})
+    assert (tmp_path / "out/asr/text").read_text() == before
+    assert (tmp_path / "out/decode.json").exists()
+    output.write(tmp_path / "out", {})
+    assert "n" * 3000 in (tmp_path / "out/asr/text").read_text()
+    assert not (tmp_path / "out/.new").exists()
+
+
+def test_full_disk_while_shares_are_written(
+    request_: Request, data: DataDir, tmp_path: Path
+) -> None:
+    with files_up_to(100), pytest.raises(OSError, match=r"not written, run again.*\.jobs/1\.json"):
+        run(request_, data, tmp_path / "out")
+    assert set(run(request_, data, tmp_path / "out").tables["asr"]["text"]) == set(data.utterances)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from espnet_objsoup.train.checked_audio import (
 from espnet_objsoup.train.faults import NonFiniteTrainingError, naming
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from espnet_objsoup.train.process_group import LostProcessError, timeout_s, watched_group
+from espnet_objsoup.train.soup_log import SoupLog
 
 from .test_soup_trainer import Without, soup
 from .toy import ToyModel, parameters, run
@@ -96,6 +97,12 @@ def test_parameters_that_are_not_finite_stop_training(tmp_path: Path) -> None:
         model.linear.weight[0, 0] = torch.nan
     with pytest.raises(NonFiniteTrainingError, match="4 steps in a row .*resume from an earlier"):
         run(ObjSoupTrainer, tmp_path, model, **soup("flat", max_nonfinite_steps=4))
+
+
+def test_full_disk_names_the_soup_s_log(tmp_path: Path) -> None:
+    (tmp_path / "soup.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device.*; run again .*soup\.jsonl"):
+        SoupLog(tmp_path).write("refresh", 1, 1, {"x": 2})
 
 
 def test_any_error_names_the_batch() -> None:

@@ -20,6 +20,7 @@ from espnet_objsoup.zoo.meta import Meta
 from espnet_objsoup.zoo.pack import PackRequest, pack
 from espnet_objsoup.zoo.writer import write_archive
 
+from ..full_disk import files_up_to
 from .packages import CONFIG, OPTIONS, TAG, make_recipe, save_weights, write
 
 BASE = f"exp/{TAG}"
@@ -253,6 +254,18 @@ def test_an_earlier_archive_survives_an_error(experiment: Path, tmp_path: Path) 
         pack(PackRequest(experiment, tmp_path / "m.zip"))
     assert (tmp_path / "m.zip").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_full_disk_leaves_the_earlier_archive(experiment: Path, tmp_path: Path) -> None:
+    before = pack(PackRequest(experiment, tmp_path / "m.zip")).read_bytes()
+    with (
+        files_up_to(len(before) // 2),
+        pytest.raises(OSError, match=r"not written, run again.*zip"),
+    ):
+        pack(PackRequest(experiment, tmp_path / "m.zip"))
+    assert (tmp_path / "m.zip").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert pack(PackRequest(experiment, tmp_path / "m.zip")).read_bytes() == before
 
 
 # Weights
