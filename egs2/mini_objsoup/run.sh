@@ -2,6 +2,7 @@
 # Trains, decodes and scores one model for recognition and translation on the mini corpus.
 #   ./run.sh                 languages en fr de es, translation of fr de es into en
 #   ./run.sh --size tiny     a smoke test of a few minutes
+#   ./compare.sh             soups against fixed weights, several seeds each
 # shellcheck disable=SC2154  # `opt` sets the variables of options
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -9,13 +10,18 @@ export OBJSOUP_COMMAND="./run.sh${*:+ $*}" # as given, for RESULTS.md
 export OBJSOUP_NEEDS=espeakng_loader       # speaks the corpus
 
 . ../TEMPLATE/objsoup1/parse_options.sh
-opt size default "corpus and model: tiny, default or large" "tiny|default|large"
+opt size default "corpus and model: tiny, compare, default or large" "tiny|compare|default|large"
 take_options "$@"
 
 suffix=_${size}
 train_config=conf/train_${size}.yaml
 case ${size} in
     tiny)
+        langs="en fr de"
+        st_pairs="fr-en de-en"
+        nbpe=150
+        ;;
+    compare) # of compare.sh, which sets other languages for some of its variants
         langs="en fr de"
         st_pairs="fr-en de-en"
         nbpe=150
