@@ -89,7 +89,7 @@ def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
         (["--no_such_option", "1"], 2, "unknown option --no_such_option"),
         (["--nj"], 2, "needs a value"),
         (["--size"], 2, "--size needs a value"),
-        (["--size", "huge"], 2, "--size: expected one of tiny, compare, default, large, found 'huge'"),
+        (["--size", "huge"], 2, "one of tiny, compare, default, large, found 'huge'"),
         (["stray"], 2, "expected an option"),
         (["--speed_perturb_factors", "3.0"], 2, "numbers from 0.5 to 2, found '3.0'"),
         (["--nbest", "999"], 1, "nbest: expected at most beam_size 5, found 999"),
