@@ -74,7 +74,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--amp", action="store_true", help="mixed precision, bfloat16 where known; cuda only"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write figures there as they come")
     parser.add_argument("--plot", type=Path, help="write cost against K there (SVG), size small")
     return parser
 
@@ -104,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for size in args.sizes:
         for k in args.objectives:
             results += run(size, k, data, args, results)
-    setting["load_after"] = os.getloadavg()[0]
+            setting["load_after"] = os.getloadavg()[0]
+            if args.json is not None:  # what follows may take an hour, or all memory
+                write(args.json, json.dumps({**setting, "results": results}, indent=2) + "\n")
     print("\n".join(f"{key}: {value}" for key, value in setting.items()))
     print(table(results))
-    if args.json is not None:
-        write(args.json, json.dumps({**setting, "results": results}, indent=2) + "\n")
     if args.plot is not None:
         from step_plot import cost_against_objectives
 
