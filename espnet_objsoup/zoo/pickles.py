@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file of weights would call on loading, found without loading it and without torch.
 
-`torch.load(weights_only=True)` refuses the same; but it can be switched off by an environment
-variable of ESPnet, and other programs load a model's file without it.
+`torch.load(weights_only=True)` refuses the same, and this package loads models with it; but other
+programs load a model's file without it.
 """
 
-import os
 import pickletools
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from espnet_objsoup.zoo.errors import ModelError
+from espnet_objsoup.zoo.torch_zip import read_pickle
 
 # What tensors in dictionaries are made of, as `torch.save` writes them.
 _ALLOWED = {
@@ -30,9 +29,6 @@ _ALLOWED = {
 }  # fmt: skip
 # Other ways to name something that is called: torch.save (protocol 2) uses none of them.
 _OTHER_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
-# A pickle of weights lists tensors; more than this is something else.
-_MAX_PICKLE_BYTES = 256 << 20
-
 # Names of files that programs unpickle.
 SUFFIXES = {".pth", ".pt", ".pkl", ".pickle", ".p", ".bin", ".ckpt", ".joblib", ".dill", ".th"}
 
@@ -51,36 +47,7 @@ def check_weights(path: Path) -> None:
 
 
 def _check(file: BinaryIO, name: str) -> None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            pickles = [
-                info
-                for info in archive.infolist()
-                if PurePosixPath(info.filename).suffix in SUFFIXES
-            ]
-            if len(pickles) != 1 or PurePosixPath(pickles[0].filename).name != "data.pkl":
-                raise ModelError(
-                    f"{name}: expected weights as torch.save writes them, with one data.pkl, found "
-                    f"{', '.join(info.filename for info in pickles) or 'none'}"
-                )
-            if pickles[0].file_size > _MAX_PICKLE_BYTES:
-                raise ModelError(
-                    f"{name}: expected a list of tensors, found {pickles[0].file_size} bytes of "
-                    "other content"
-                )
-            size = sum(info.file_size for info in archive.infolist())
-            # torch.save stores tensors as they are; what grows is not from it.
-            if size > file.seek(0, os.SEEK_END):
-                raise ModelError(f"{name}: expected tensors, found {size} bytes when unpacked")
-            content = archive.read(pickles[0])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as err:
-        if isinstance(err, ModelError):
-            raise
-        raise ModelError(
-            f"{name}: expected weights as torch.save writes them (a zip archive), found another "
-            f"or a damaged file ({err}); copy it again, or pack the model again (stage 14)"
-        ) from err
-    strange = sorted(set(_calls(content, name)) - _ALLOWED)
+    strange = sorted(set(_calls(read_pickle(file, name), name)) - _ALLOWED)
     if strange:
         raise ModelError(
             f"{name}: expected tensors only, found a pickle that would use "
