@@ -127,14 +127,26 @@ class _Session:
         self.output = Output()
 
     def decode(self, batch: Sequence[str]) -> None:
-        """Decode a batch; in halves where it does not fit a GPU's memory."""
+        """Decode a batch; in halves where it does not fit into memory.
+
+        Raises:
+            RuntimeError: if an utterance alone does not, with its name.
+        """
         import torch
 
         try:
             self._decode(batch, self._read(batch))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except RuntimeError as err:
+            # The CPU's allocator has no type of its own.
+            if not isinstance(err, torch.OutOfMemoryError) and "CPUAllocator" not in str(err):
                 raise
+            if len(batch) == 1:
+                samples = int(self.data.columns["utt2num_samples"][batch[0]])
+                seconds = samples / self.speech2text.sample_rate_hz
+                raise RuntimeError(
+                    f"utterance {batch[0]} of {seconds:.0f} s does not fit into memory by itself; "
+                    "leave it out, or transcribe it in pieces (docs/inference.md)"
+                ) from err
             logging.warning("out of memory with %d utterances at once: in halves", len(batch))
             torch.cuda.empty_cache()
             middle = len(batch) // 2

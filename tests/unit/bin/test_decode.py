@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -11,6 +15,7 @@ from espnet_objsoup.bin import decode
 from espnet_objsoup.data import datadir
 from espnet_objsoup.data.audio import AudioFormat, format_audio
 from espnet_objsoup.decoding.output import FILES
+from espnet_objsoup.inference import Speech2Text
 
 from ..data.factory import make_data, write_tone
 from ..experiment import make_experiment
@@ -124,6 +129,62 @@ def test_too_short_audio_has_an_empty_hypothesis(work: Path, tmp_path: Path) -> 
     assert decode.main(arguments(tmp_path, "short", "--nbest", "2")) == 0
     assert (tmp_path / "short" / "st" / "text").read_text() == "fr-a-u1 \nfr-b-u2 \n"
     assert len((tmp_path / "short" / "asr_ctc" / "text").read_text().splitlines()) == 3
+
+
+def write_samples(work: Path, directory: Path, samples: dict[str, np.ndarray]) -> list[str]:
+    """The data directory with other audio; returns the command's arguments."""
+    data = datadir.read(work / "d")
+    for key, values in samples.items():
+        soundfile.write(directory / f"{key}.wav", values, 16000, subtype="PCM_16")
+        data.columns["wav.scp"][key] = str(directory / f"{key}.wav")
+        data.columns["utt2num_samples"][key] = str(max(1, len(values)))
+    datadir.write(data, directory / "data")
+    return [*arguments(work, "x"), "--data_dir", f"{directory}/data", "--output_dir",
+            f"{directory}/out"]  # fmt: skip
+
+
+def test_silence_a_constant_and_clipping_are_decoded(work: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    odd = {
+        "en-c-u3": np.zeros(9600),
+        "fr-a-u1": np.full(9600, 0.3),
+        "fr-b-u2": np.sign(draw.standard_normal(9600)),
+    }
+    assert decode.main(write_samples(work, tmp_path, odd)) == 0
+    scores = tree(tmp_path / "out")["asr/score"].splitlines()
+    assert [line.split(" ")[0] for line in scores] == sorted(odd)
+    assert all(math.isfinite(float(line.split(" ")[1])) for line in scores)
+
+
+def test_audio_without_samples_is_named(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert decode.main(write_samples(work, tmp_path, {"fr-a-u1": np.zeros(0)})) == 1
+    assert "fr-a-u1.wav: expected audio, found no samples" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "decode.json").exists()
+
+
+def test_utterance_that_does_not_fit_into_memory_is_named(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real one takes all of this machine's memory; others are decoded in smaller batches."""
+    original, sizes = Speech2Text.encode, []
+
+    def encode(self: Speech2Text, speeches: list, *rest: object) -> object:
+        sizes.append(len(speeches))
+        if sizes[-1] > limit:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return original(self, speeches, *rest)
+
+    data = datadir.read(work / "d")
+    distinct = len(set(data.columns["wav.scp"].values()))
+    monkeypatch.setattr(Speech2Text, "encode", encode)
+    limit = distinct - 1 or 1
+    assert decode.main(arguments(work, "halves")) == 0
+    limit = 0
+    assert decode.main(arguments(work, "none")) == 1
+    message = capsys.readouterr().err
+    assert re.search(r"utterance \S+ of 1 s does not fit into memory by itself; leave", message)
 
 
 def test_failed_run_leaves_the_earlier_result(
