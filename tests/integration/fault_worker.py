@@ -28,7 +28,7 @@ from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 from tests.integration.test_distributed import write_data
 from tests.unit.experiment import CONFIG, TOKENS
 
-TIMEOUT_S = 6
+TIMEOUT_S = 15
 COLUMNS = ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt")
 CONF = {
     **{key: value for key, value in CONFIG.items() if key not in ("objectives", "token_type")},
@@ -146,7 +146,7 @@ def alive(sessions: Sequence[int]) -> list[str]:
 
 
 def train_together(
-    out: Path, name: str, faults: Sequence[Callable | None], *more: str, limit_s: float = 60
+    out: Path, name: str, faults: Sequence[Callable | None], *more: str, limit_s: float = 120
 ) -> dict:
     """Train in as many processes as there are faults; None starts none in its place.
 

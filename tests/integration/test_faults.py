@@ -57,8 +57,8 @@ def test_process_that_dies_or_hangs_ends_the_others(found: dict[str, dict], name
     (line,) = errors(found[name])
     assert re.search(message, line)
     assert "resumes from the last checkpoint" in line
-    # It waits for the time-out once; the rest is starting and ending.
-    assert found[name]["seconds"] < TIMEOUT_S + 30
+    # It waits for the time-out once; the rest is starting and ending, on a busy machine.
+    assert found[name]["seconds"] < TIMEOUT_S + 60
     assert not found[name]["left"]
 
 
@@ -72,7 +72,7 @@ def test_first_process_that_cannot_write_ends_the_others(found: dict[str, dict],
         "error: process 1 of 2 ends, because process 0 could not write its files; what it says "
         "tells why"
     )
-    assert found[name]["seconds"] < TIMEOUT_S + 30
+    assert found[name]["seconds"] < TIMEOUT_S + 60
     assert not found[name]["left"]
 
 
