@@ -481,7 +481,7 @@ before_train() { # OLD_FINGERPRINT
 leave_environment() {
     local name
     for name in PATH LD_LIBRARY_PATH VIRTUAL_ENV PYTHONPATH PYTHONUTF8 PYTHONUNBUFFERED LC_ALL \
-        OMP_NUM_THREADS; do
+        OMP_NUM_THREADS OBJSOUP_PROCESS_TIMEOUT_S; do
         if [ -n "${!name:-}" ]; then printf 'export %s=%q\n' "${name}" "${!name}"; fi
     done >"$1"
 }
