@@ -68,6 +68,14 @@ def run_task(
             raise
         print_error(ValueError(message))
         return 1
+    except Exception as err:
+        # One of several processes that ESPnet has started has ended; it has said why itself.
+        if type(err).__name__ != "ProcessExitedException":
+            raise
+        print_error(
+            RuntimeError(f"training: {err}; what it says stands above, if it was not killed")
+        )
+        return 1
     return 0
 
 
