@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = get_parser()
     args = parser.parse_args(argv)
-    output = args.output or _default_output(args.experiments)
+    output = args.output or default_output(args.experiments)
     if output.suffix != ".html":
         parser.error(f"--output: expected a name that ends in .html, found {output}")
     forms = _FORMS[args.figures or ("none" if args.watch else "both")]
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _default_output(experiments: Sequence[Path]) -> Path:
+def default_output(experiments: Sequence[Path]) -> Path:
+    """Page of experiments for which none is named."""
     if len(experiments) == 1:
         return experiments[0] / "report.html"
     common = os.path.commonpath([os.path.abspath(path) for path in experiments])

@@ -209,9 +209,7 @@ def step_times(runs: Sequence[RunData]) -> Section:
         )
         table[run.name] = {name: _last_mean(run, key, found[name]) for name, key in _TIMES.items()}
         if not panels[run.name].curves:
-            section.missing.append(
-                f"{run.name}: no times, as TensorBoard's statistics are missing."
-            )
+            section.missing.append(f"{run.name}: no times without TensorBoard's statistics.")
     section.columns = ["seconds", *table]
     section.rows = [
         Row(name, [Cell("–" if of[name] is None else f"{of[name]:.3f}") for of in table.values()])

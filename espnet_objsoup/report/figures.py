@@ -55,7 +55,7 @@ class PanelGroup:
 
         figure = Figure((PANEL_IN[0], panel.height_in), layout="constrained")
         panel.draw(figure.subplots())
-        return inline_svg(figure, f"{self.label}, {title}", panel.titles)
+        return inline_svg(figure, ", ".join(filter(None, (self.label, title))), panel.titles)
 
     def files(self, forms: Sequence[str]) -> dict[str, bytes]:
         """Name -> content of files with all panels and the legend."""
