@@ -48,9 +48,11 @@ def measure_subsampling(
     Raises:
         ValueError: if the lengths do not follow `Subsampling`.
     """
+    like = next(encoder.parameters())
+    if like.is_meta:  # built for its shapes only: nothing can be measured
+        return Subsampling(1, 1)
     was_training = encoder.training
     encoder.eval()
-    like = next(encoder.parameters())
     # Longest first: recurrent encoders pack their sequences in this order.
     lengths = torch.arange(_LONGEST, _SHORTEST - 1, -1, device=like.device)
     features = like.new_zeros(len(lengths), _LONGEST, input_size)
