@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained model from its configuration and weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from espnet2.text.abs_tokenizer import AbsTokenizer
-from espnet2.torch_utils.safe_torch_load import safe_torch_load
+from humanfriendly import InvalidSize
 from torch import Tensor
 
 from espnet_objsoup.bin.input_checks import model_sample_rate
 from espnet_objsoup.decoding.options import InferenceError, read_train_config
+from espnet_objsoup.inference.building import build_model, check_shapes
 from espnet_objsoup.inference.lengths import TrainedLength, trained_length
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
-from espnet_objsoup.tasks.objsoup import ObjSoupTask
 from espnet_objsoup.train.tokenizer import make_tokenizer
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 _DEFAULT_RATE_HZ = 16000  # of ESPnet's frontends
+_MAX_RATE_HZ = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ def load_model(train_config: Path, model_file: Path, device: str, dtype: str) ->
     torch_device = find_device(device)
     conf = read_train_config(train_config)
     _check_files_of(conf, train_config)
+    rate, length = _sample_rate(conf, train_config), trained_length(conf)
     state = _read_weights(model_file)
-    model, args = ObjSoupTask.build_model_from_file(train_config, None, "cpu")
-    _load_weights(model, state, f"{model_file}: expected the weights of {train_config}")
+    model, args = build_model(train_config, state, model_file)
+    check_shapes(model, state, train_config, model_file)
+    model.load_state_dict(state)
     torch_dtype = getattr(torch, dtype)
     model.to(torch_device, torch_dtype).eval()
     # Half precision is for the encoder, which does most of the work: there is no spectrum in it,
@@ -66,18 +69,15 @@ def load_model(train_config: Path, model_file: Path, device: str, dtype: str) ->
     for module in (model.frontend, *model.heads.values()):
         if module is not None:
             module.to(full_dtype)
-    tokenizer = make_tokenizer(args.token_type, args.bpemodel)
-    # ESPnet's default frontend does not keep its rate.
-    rate = model_sample_rate(conf) or _DEFAULT_RATE_HZ
     return LoadedModel(
         model,
-        tokenizer,
+        _tokenizer(args.token_type, args.bpemodel, train_config),
         args.token_type,
         torch_device,
         torch_dtype,
         full_dtype,
         rate,
-        trained_length(conf),
+        length,
     )
 
 
@@ -99,14 +99,47 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def _tokenizer(token_type: str, bpemodel: str | None, train_config: Path) -> AbsTokenizer:
+    try:
+        return make_tokenizer(token_type, bpemodel)
+    except (ValueError, OSError, RuntimeError, TypeError) as err:
+        raise InferenceError(
+            f"{train_config}: token_type {token_type}: expected a tokenizer, found none that can "
+            f"be made with bpemodel {bpemodel} ({' '.join(str(err).split())[:120]}); copy the file "
+            "again (stage 5 makes it)"
+        ) from err
+
+
+def _sample_rate(conf: Mapping[str, Any], train_config: Path) -> int:
+    """Rate in Hz, of the front end: ESPnet's default one does not keep it.
+
+    Raises:
+        InferenceError: for what is no rate.
+    """
+    try:
+        rate = model_sample_rate(conf)
+    except (InvalidSize, AttributeError):
+        rate = -1
+    if rate is None:
+        return _DEFAULT_RATE_HZ
+    if not isinstance(rate, int) or isinstance(rate, bool) or not 0 < rate <= _MAX_RATE_HZ:
+        found = conf.get("frontend_conf")
+        raise InferenceError(
+            f"{train_config}: frontend_conf.fs: expected a sample rate such as 16000 or 16k, found "
+            f"{found.get('fs') if isinstance(found, Mapping) else found!r}"
+        )
+    return rate
+
+
 def _check_files_of(conf: dict[str, Any], train_config: Path) -> None:
     """Files beside the weights; a configuration of stage 11 has paths relative to the recipe."""
-    normalize = conf.get("normalize_conf") or {}
+    normalize = conf.get("normalize_conf")
+    statistics = normalize.get("stats_file") if isinstance(normalize, Mapping) else None
     for key, name in (
         ("bpemodel", conf.get("bpemodel")),
-        ("normalize_conf.stats_file", normalize.get("stats_file")),
+        ("normalize_conf.stats_file", statistics),
     ):
-        if name is not None and not Path(name).is_file():
+        if isinstance(name, str) and not Path(name).is_file():
             raise InferenceError(
                 f"{train_config}: {key}: expected a file, found none at {Path(name).absolute()}; "
                 "work in the recipe's directory, or load the experiment by "
@@ -123,8 +156,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InferenceError(f"{path}: expected weights, found no file; train first (stage 11)")
     try:
-        state = safe_torch_load(path, map_location="cpu")
-    except (UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as err:
+        # Not by ESPnet's loader: it asks, or an environment variable, whether to run the pickle.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # what is damaged may raise anything
         raise InferenceError(
             f"{path}: expected weights that torch can read, found a damaged or foreign file "
             f"({' '.join(str(err).split())[:120]}); copy it again, or average again (stage 11)"
@@ -136,29 +170,3 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             "not decoded: choose a file such as valid.loss.ave.pth"
         )
     return state
-
-
-def _load_weights(model: torch.nn.Module, state: dict[str, Tensor], expected: str) -> None:
-    """Load weights, all of them: ESPnet leaves a tensor that is missing random, in silence.
-
-    Raises:
-        InferenceError: listing how the weights differ from the model's.
-    """
-    own = model.state_dict()
-    differences = {
-        "missing": [name for name in own if name not in state],
-        "unknown": [name for name in state if name not in own],
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
-            for name, tensor in own.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    }
-    found = [
-        f"{len(names)} {kind} (such as {names[0]})" for kind, names in differences.items() if names
-    ]
-    if found:
-        raise InferenceError(
-            f"{expected}, found {' and '.join(found)}; take both files from one experiment"
-        )
-    model.load_state_dict(state)
