@@ -477,6 +477,29 @@ def test_a_second_run_is_refused(
     assert recipe.run(*arguments, "--skip_eval", "true").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("place", "stage", "what"),
+    [("data/.stages/lock", "1", "data"), ("exp/.T.lock", "11", "exp/T")],
+)
+def test_a_directory_that_cannot_be_written_is_named(
+    recipe: Recipe, place: str, stage: str, what: str
+) -> None:
+    """A folder in the place of a file stops the superuser, too, as a read-only disk does."""
+    assert recipe.run("--tag", "T", "--stop_stage", "10").returncode == 0
+    path = recipe.path / place
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+    again = ("--tag", "T", "--stage", stage, "--stop_stage", stage, "--force", "true")
+    failed = recipe.run(*again)
+    assert failed.returncode == 1
+    assert (
+        f"error: {what}: expected a directory that this user can write to, found that {place} "
+        "cannot be written (Is a directory); see its disk and permissions"
+    ) in failed.stderr
+    path.rmdir()
+    assert recipe.run(*again).returncode == 0
+
+
 def test_two_trainings_share_their_data(done: Recipe) -> None:
     (done.work / "slow" / "train").write_text("1")
     arguments = ("--stage", "11", "--stop_stage", "11", "--tag")

@@ -113,6 +113,12 @@ lock() {
     mkdir -p "$(dirname "${file}")" 2>/dev/null || true
     # Data of somebody else, which are only read, cannot be locked.
     if [ "${mode}" = shared ] && [ ! -w "$(dirname "${file}")" ]; then return 0; fi
+    if ! { : >>"${file}"; } 2>/dev/null; then
+        echo "error: ${what}: expected a directory that this user can write to, found that ${file}" \
+            "cannot be written ($( { : >>"${file}"; } 2>&1 | sed 's/.*: //')); see its disk and" \
+            "permissions (df, ls -ld), and run again" >&2
+        exit 1
+    fi
     while true; do
         exec {descriptor}>>"${file}"
         # A moment, for the processes of a killed run to end.
