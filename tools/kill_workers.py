@@ -61,29 +61,30 @@ def kind(process: psutil.Process) -> str:
 
 
 def run_stage(
-    command: Sequence[str], instants: Sequence[float], draw: random.Random
+    command: Sequence[str], pauses: Sequence[float], draw: random.Random
 ) -> tuple[int, str, list[str]]:
-    """Run a stage, killing one of its workers at each instant (seconds), sorted.
+    """Run a stage, killing one of its workers after each pause (seconds) in turn.
 
     Returns:
         Its exit status, its output, and what was killed.
     """
     killed: list[str] = []
-    begin = time.monotonic()
+    begin, pauses = time.monotonic(), list(pauses)
     with tempfile.TemporaryFile("w+") as output:
         stage = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         process = psutil.Process(stage.pid)
         while stage.poll() is None:
-            due = instants and time.monotonic() - begin >= instants[0]
+            due = pauses and time.monotonic() - begin >= pauses[0]
             if due and (there := workers(process)):
                 victim = draw.choice(there)
                 with suppress(psutil.NoSuchProcess):
                     what = kind(victim)
                     victim.send_signal(signal.SIGKILL)
                     killed.append(what)
-                    instants = instants[1:]
+                    begin = time.monotonic()
+                    pauses.pop(0)
             time.sleep(0.02)
         output.seek(0)
         return stage.returncode, output.read(), killed
@@ -148,9 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         expected = digest(stage, args.recipe)
         for _ in range(args.runs):
             forget(stage, args.recipe)
-            # Retries make a run longer: some instants lie beyond the duration without kills.
-            instants = sorted(draw.uniform(0.0, 1.3 * duration) for _ in range(args.kills))
-            status, output, killed = run_stage(command, instants, draw)
+            pauses = [draw.uniform(0.0, duration / args.kills) for _ in range(args.kills)]
+            status, output, killed = run_stage(command, pauses, draw)
             same = digest(stage, args.recipe) == expected
             failures += not (status == 0 and same)
             print(

@@ -55,11 +55,11 @@ def naming_place(place: Path) -> Iterator[None]:
 
 
 def room_left(place: Path) -> str:
-    """` (N MiB are free)`, or nothing where there is enough for the files of text at hand."""
+    """What to say of the room on a disk: nothing where there is enough for files of text."""
     while not place.exists() and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free
-    return f" ({free / (1 << 20):.1f} MiB are free)" if free < _LITTLE else ""
+    return f" ({free / (1 << 20):.1f} MiB are free: make room)" if free < _LITTLE else ""
 
 
 def write_bytes(target: Path, content: bytes) -> None:

@@ -26,7 +26,7 @@ def test_error_without_a_name_gets_one(tmp_path: Path, monkeypatch: pytest.Monke
     usage = SimpleNamespace(free=5 << 19)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     place = tmp_path / "none" / "log"
-    message = r"No space .*\(2.5 MiB are free\); run again"
+    message = r"No space .*\(2.5 MiB are free: make room\); run again"
     with (
         pytest.raises(OSError, match=message) as caught,
         naming_place(place),
