@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an experiment's directory says: scores, utterances, updates, losses, conflicts."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from espnet_objsoup.comparison.counts import bleu_counts, error_counts, ngram_totals, pack, score_of
+from espnet_objsoup.comparison.fingerprint import test_fingerprint
+from espnet_objsoup.data.datadir import DataDir, read
+
+_DETAILS = {"wer": "score_wer", "cer": "score_cer", "st": "score_bleu"}
+_BATCH = re.compile(r"epoch (\d+)/\d+, batch \d+/(\d+):")
+_VALID = re.compile(r"(\d+)epoch results: .*\[valid\] (.*)")
+_LOSS = re.compile(r"\bloss_((?:asr|st)_[\w-]+)=([\d.eE+-]+)")
+
+
+class ExperimentError(ValueError):
+    """An experiment's directory lacks what a finished one has."""
+
+
+def updates_of(directory: Path) -> int:
+    """Optimiser steps that a training took.
+
+    Raises:
+        ExperimentError: if its log does not say.
+    """
+    log = _log(directory)
+    batches = {int(epoch): int(total) for epoch, total in _BATCH.findall(log)}
+    if not batches:
+        raise ExperimentError(
+            f"{directory}/train.log: expected lines `epoch 1/9, batch 50/300: ...`, found none; "
+            "log_interval is at most the number of batches"
+        )
+    return sum(batches.values())
+
+
+def last_valid_loss(directory: Path) -> float:
+    """Mean of the labelled objectives' losses on the development data, after the last epoch.
+
+    Plain, whatever weights were trained with.
+
+    Raises:
+        ExperimentError: if the log does not say.
+    """
+    found = _VALID.findall(_log(directory))
+    losses = [float(value) for _, value in _LOSS.findall(found[-1][1])] if found else []
+    if not losses or not all(map(math.isfinite, losses)):
+        raise ExperimentError(
+            f"{directory}/train.log: expected finite losses such as loss_asr_fr of [valid], found "
+            f"{losses or 'none'}"
+        )
+    return fmean(losses)
+
+
+def _log(directory: Path) -> str:
+    try:
+        return (directory / "train.log").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise ExperimentError(f"{directory}/train.log: expected the log, found none") from None
+
+
+def scores_of(directory: Path, split: str) -> dict[str, dict[str, float]]:
+    """Scores of every objective.
+
+    Args:
+        directory: of the experiment.
+        split: name of the test set.
+
+    Returns:
+        `asr/fr` -> wer (or cer, where words have no spaces) and sentences; `st/fr-en` -> bleu,
+        chrf, sentences.
+
+    Raises:
+        ExperimentError: if there are none.
+    """
+    path = directory / "scores.json"
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))[split]
+    except (OSError, ValueError, KeyError) as err:
+        raise ExperimentError(f"{path}: expected scores of {split}, found {err!r}") from err
+    kept: dict[str, dict[str, float]] = {}
+    for name, score in sorted(scores.items()):
+        task, _, key = name.partition("/")
+        if task in ("asr", "st") and key != "mean":
+            measures = (score["measure"],) if task == "asr" else ("bleu", "chrf")
+            kept[name] = {key: score[key] for key in (*measures, "sentences")}
+    if not kept:
+        raise ExperimentError(f"{path}: expected objectives, found none")
+    return kept
+
+
+def utterances_of(
+    decode_dir: Path, dump_dir: Path, scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, str]]:
+    """What every utterance adds to the scores.
+
+    Args:
+        decode_dir: `exp/T/decode_X/test`, scored.
+        dump_dir: of the same set.
+        scores: what `scores_of` gives, which the counts are held against.
+
+    Returns:
+        Objective -> `counts` (as packed by `pack`) and `test`, a checksum of what was scored.
+
+    Raises:
+        ExperimentError: if a file is missing, or the counts do not add up to the scores.
+    """
+    data = read(dump_dir)
+    found = {}
+    for name, score in scores.items():
+        task, _, key = name.partition("/")
+        measure = "st" if task == "st" else ("cer" if "cer" in score else "wer")
+        ids, references, hypotheses = _texts(decode_dir / task / _DETAILS[measure], data, task, key)
+        if task == "asr":
+            counts = error_counts(references, hypotheses, key, measure)
+        else:
+            counts = bleu_counts(references, hypotheses, key.rpartition("-")[2])
+        sums = score_of(task, counts.sum(0)[None], ngram_totals(counts).sum(0)[None])
+        expected = score["bleu" if task == "st" else measure]
+        if not np.allclose(sums, expected, atol=1e-6):
+            raise ExperimentError(
+                f"{decode_dir}: utterances of {name} add up to {sums[0]:.4f}, but its score is "
+                f"{expected:.4f}; score again (stage 13)"
+            )
+        found[name] = {"test": test_fingerprint(ids, references), "counts": pack(counts)}
+    return found
+
+
+def _texts(
+    directory: Path, data: DataDir, task: str, key: str
+) -> tuple[list[str], list[str], list[str]]:
+    """Ids, references and hypotheses of a language or pair, sorted by id."""
+    sides = [_trn(directory / f"{side}.trn") for side in ("ref", "hyp")]
+    langs, targets = data.columns["utt2lang"], data.columns["utt2tgt"]
+    of_key = {
+        f"({speaker}-{utterance})": utterance
+        for utterance, speaker in data.columns["utt2spk"].items()
+        if (langs[utterance] if task == "asr" else f"{langs[utterance]}-{targets[utterance]}")
+        == key
+    }
+    ids = sorted(of_key.keys() & sides[0].keys(), key=lambda trn: of_key[trn])
+    if not ids or sides[0].keys() != sides[1].keys():
+        raise ExperimentError(
+            f"{directory}: expected utterances of {task}/{key} in both .trn files"
+        )
+    references, hypotheses = ([side[trn] for trn in ids] for side in sides)
+    return [of_key[trn] for trn in ids], references, hypotheses
+
+
+def _trn(path: Path) -> dict[str, str]:
+    """Text by NIST's id; tokens of characters are put together again."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except FileNotFoundError as err:
+        raise ExperimentError(f"{path}: not found; score again (stage 13)") from err
+    texts = {}
+    for line in lines:
+        text, _, key = line.rpartition("\t")
+        if path.parent.name == "score_cer":
+            text = "".join(" " if token == "<space>" else token for token in text.split(" "))
+        texts[key] = text
+    return texts
+
+
+def conflicts_of(directory: Path) -> dict[str, Any]:
+    """What `soup.jsonl` tells of conflicts and of the soup.
+
+    Returns:
+        Empty without that file; otherwise `refreshes`, `conflict` (mean over refreshes of the share
+        of pairs with a negative cosine), the last `coefficients`, and, where there were scans, for
+        each of them `cosines`: pair -> layer -> cosine, and `scores`: layer -> mean cosine.
+    """
+    path = directory / "soup.jsonl"
+    if not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    refreshes = [line for line in lines if line["kind"] == "refresh"]
+    scans = [line for line in lines if line["kind"] == "scan"]
+    found: dict[str, Any] = {"refreshes": len(refreshes)}
+    shares = [line["soup_conflict/all"] for line in refreshes if _number(line, "soup_conflict/all")]
+    if shares:
+        found["conflict"] = round(fmean(shares), 4)
+    if refreshes:
+        prefix = "soup_coefficient/"
+        last = refreshes[-1].items()
+        found["coefficients"] = {
+            key.removeprefix(prefix): value for key, value in last if key.startswith(prefix)
+        }
+    if scans:
+        found["scans"] = [_scan(line) for line in scans]
+    return found
+
+
+def _number(line: Mapping[str, Any], key: str) -> bool:
+    return isinstance(line.get(key), int | float)
+
+
+def _scan(line: Mapping[str, Any]) -> dict[str, Any]:
+    objectives, cosines = line["objectives"], {}
+    for i, first in enumerate(objectives):
+        for j, second in enumerate(objectives[:i]):
+            by_layer = {
+                layer: round(line["cosines"][k][i][j], 3)
+                for k, layer in enumerate(line["layers"])
+                if line["counted"][k][i][j] and line["cosines"][k][i][j] is not None
+            }
+            if by_layer:
+                cosines[f"{second} {first}"] = by_layer
+    names = line["layers"]
+    return {
+        "epoch": line["epoch"],
+        "scores": dict(zip(names, line["scores"], strict=True)),
+        "errors": dict(zip(names, line["errors"], strict=True)),
+        "cosines": cosines,
+    }

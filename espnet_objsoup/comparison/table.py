@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RESULTS.md of a comparison, from its JSONs alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from espnet_objsoup.comparison.bootstrap import N_SAMPLES
+from espnet_objsoup.comparison.conflict_table import conflict_lines
+from espnet_objsoup.comparison.fingerprint import config_fingerprint
+from espnet_objsoup.comparison.plan import EQUAL_COST, Comparison
+from espnet_objsoup.comparison.result import Result, load_all
+from espnet_objsoup.comparison.significance import corrected, differences
+from espnet_objsoup.comparison.trainings import trainings_of
+
+_LEVEL = 0.05
+_MEASURES = {"asr": "WER", "st": "BLEU"}
+_HEAD = f"""# Comparison
+
+Made by `./compare.sh`; docs/comparison.md says what is compared and how. Mean and standard
+deviation over seeds. Differences are to the first row, in means over languages, with an interval of
+95 % and p from a paired bootstrap over utterances and seeds ({N_SAMPLES} samples); `*`: p is below
+{_LEVEL} after Holm's correction for all arms of the table. CPU: minutes of one core for training,
+starts of its processes included. MB: most memory of a process.
+"""
+
+
+def render(results: Path, comparison: Comparison, decoding: Mapping[str, Any]) -> str:
+    """The whole file.
+
+    Args:
+        results: directory with a directory per variant.
+        comparison: says what is current, and in which order.
+        decoding: options of decoding.
+
+    Raises:
+        ResultError: if a file is no result.
+    """
+    lines, everything = [_HEAD], []
+    for name in comparison.variants:
+        for variant in (name, name + EQUAL_COST):
+            found = load_all(results, variant)
+            current = [r for r in found if is_current(r, comparison, decoding)]
+            others = [r for r in found if r not in current]
+            if current:
+                lines += _variant_lines(variant, current, comparison)
+                everything += current
+            if others:
+                names = ", ".join(f"{variant}/{result.name}.json" for result in others)
+                lines += [f"Not in the table, being of other configurations or data: {names}.", ""]
+    if not everything:
+        lines += ["No run has finished.", ""]
+    return "\n".join(lines + _environment(everything)).rstrip() + "\n"
+
+
+def is_current(result: Result, comparison: Comparison, decoding: Mapping[str, Any]) -> bool:
+    """Whether a result is of the configuration as it now stands."""
+    equal_cost = result.variant.endswith(EQUAL_COST)
+    variant = comparison.variants[result.variant.removesuffix(EQUAL_COST)]
+    arm = comparison.arms.get(result.arm)
+    if arm is None:
+        return False
+    epochs = result.epochs if equal_cost else None
+    trainings = trainings_of(comparison, variant, arm, result.seed, epochs)
+    return config_fingerprint(trainings, decoding) == result.config
+
+
+def _variant_lines(variant: str, found: Sequence[Result], comparison: Comparison) -> list[str]:
+    data = _common_data(found, comparison.reference)
+    left_out = [result.name for result in found if result.data != data]
+    by_arm: dict[str, list[Result]] = {}
+    order = [comparison.reference, *comparison.arms]
+    for result in sorted(found, key=lambda r: (order.index(r.arm), r.seed)):
+        if result.data == data:
+            by_arm.setdefault(result.arm, []).append(result)
+    lines = [f"## {variant}", "", *_table(by_arm, comparison.reference)]
+    if left_out:
+        lines += ["", f"Of other data, and not in the table: {', '.join(left_out)}."]
+    choices = [f"{r.name}: {r.choice}" for results in by_arm.values() for r in results if r.choice]
+    if choices:
+        lines += ["", f"Chosen by the grid: {', '.join(choices)}."]
+    return [*lines, "", *conflict_lines(by_arm)]
+
+
+def _common_data(found: Sequence[Result], reference: str) -> str:
+    """Data of the reference; without one, those of most results."""
+    data = [r.data for r in found if r.arm == reference] or [r.data for r in found]
+    return max(sorted(set(data)), key=data.count)
+
+
+def _table(by_arm: Mapping[str, Sequence[Result]], reference: str) -> list[str]:
+    first = next(iter(by_arm.values()))[0]
+    objectives = {
+        task: [name for name in first.scores if name.startswith(f"{task}/")] for task in _MEASURES
+    }
+    tasks = [task for task, names in objectives.items() if names]
+    head = ["arm", "seeds"]
+    for task in tasks:
+        head += [_title(first, name) for name in objectives[task]]
+        head += [f"mean {_MEASURES[task]}", f"difference of {_MEASURES[task]}"]
+    head += ["epochs", "updates", "CPU", "MB"]
+    others = {name: results for name, results in by_arm.items() if name != reference}
+    compared = {t: differences(by_arm.get(reference, []), others, t) for t in tasks}
+    p_values = {task: corrected(compared[task]) for task in tasks}
+    rows = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for arm, results in by_arm.items():
+        cells = [f"`{arm}`", str(len(results))]
+        for task in tasks:
+            for name in objectives[task]:
+                cells.append(_spread([result.main_score(name) for result in results]))
+            cells.append(_spread([result.mean(task) for result in results]))
+            cells.append(_difference(compared[task].get(arm), p_values[task].get(arm)))
+        rows.append(f"| {' | '.join([*cells, *_cost(results)])} |")
+    return rows
+
+
+def _title(result: Result, objective: str) -> str:
+    task, _, key = objective.partition("/")
+    return f"{'CER' if 'cer' in result.scores[objective] else _MEASURES[task]} {key}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{fmean(values):.1f}{deviation}"
+
+
+def _difference(difference: Any, p: float | None) -> str:
+    if difference is None or p is None:
+        return "-"
+    star = " *" if p < _LEVEL else ""
+    interval = f"[{difference.low:+.1f}, {difference.high:+.1f}]"
+    return f"{difference.value:+.1f} {interval}, p {difference.p:.3f}{star}"
+
+
+def _cost(results: Sequence[Result]) -> list[str]:
+    return [
+        f"{fmean(r.epochs for r in results):.0f}",
+        f"{fmean(r.updates for r in results):.0f}",
+        _spread([r.cpu_seconds / 60 for r in results]),
+        f"{max(r.memory_mb for r in results):.0f}",
+    ]
+
+
+def _environment(everything: Sequence[Result]) -> list[str]:
+    if not everything:
+        return []
+    training = sum(r.cpu_seconds for r in everything) / 60
+    decoding = sum(r.decode_cpu_seconds for r in everything) / 60
+    return [
+        "## What it took",
+        "",
+        f"- runs: {len(everything)}",
+        f"- processor: {training:.0f} minutes of training, {decoding:.0f} of decoding and scoring",
+        *(f"- machine: {words}" for words in sorted({r.machine for r in everything})),
+        f"- commits: {', '.join(sorted({r.commit for r in everything}))}",
+    ]
