@@ -11,7 +11,7 @@ import numpy as np
 
 from espnet_objsoup.report.series import common_start
 from espnet_objsoup.report.soup_history import ScanRecord
-from espnet_objsoup.report.style import DIVERGING, FAINT, INK
+from espnet_objsoup.report.style import DIVERGING, FAINT, INK, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,11 +121,13 @@ class CosineMap:
 
     def _label(self, axes: "Axes") -> None:
         n_rows, n_columns = self.values.shape
-        axes.set_yticks(range(n_rows), self.rows, fontsize=6 if n_rows > 12 else 7.5)
-        upright = max(map(len, self.columns), default=0) * n_columns > 64
+        rows = [shortened(name, 36) for name in self.rows]
+        columns = [shortened(name, 16) for name in self.columns]
+        axes.set_yticks(range(n_rows), rows, fontsize=6 if n_rows > 12 else 7.5)
+        upright = max(map(len, columns), default=0) * n_columns > 64
         every = 1 if upright else max(1, -(-n_columns // 30))
         axes.set_xticks(
-            range(0, n_columns, every), self.columns[::every],
+            range(0, n_columns, every), columns[::every],
             fontsize=6 if n_columns > 14 else 7.5, rotation=90 if upright else 0,
         )  # fmt: skip
         axes.set_xlim(-0.5, n_columns - 0.5)

@@ -14,6 +14,8 @@ from espnet_objsoup.report.series import Series
 from espnet_objsoup.report.style import COLOURS, DASHES, INK, Stroke
 
 Strokes = Mapping[str, Stroke]
+_NORMS = "soup_grad_norm/"
+_MOST_MARKS = 40
 _GREY = COLOURS[-1]
 # Levels and parts of a step are no objectives, so that they have no colour.
 _PLAIN = [Stroke(colour, dash) for colour in (INK, _GREY) for dash in DASHES]
@@ -96,7 +98,22 @@ def _soup_section(
             section.missing.append(f"{run.name}: {value:g} for every objective, at all times.")
             curves = []
         panels[run.name] = CurvePanel(curves, y_label)
+        if prefix == _NORMS:
+            _mark_selections(section, panels[run.name], run)
     return _section(section, runs, panels, strokes, **scale)
+
+
+def _mark_selections(section: Section, panel: CurvePanel, run: RunData) -> None:
+    """Mark where estimates begin anew, and say so once."""
+    panel.marks = run.soup.selection_changes() if run.soup and panel.curves else []
+    if len(panel.marks) > _MOST_MARKS:
+        section.missing.append(
+            f"{run.name}: other layers were selected {len(panel.marks)} times, which is not marked."
+        )
+        panel.marks = []
+    note = " Dotted upright line: other layers were selected, so the estimate began anew."
+    if panel.marks and not section.text.endswith(note):
+        section.text += note
 
 
 def _constant(curves: Sequence[Curve]) -> bool:
@@ -172,6 +189,7 @@ def conflicts(runs: Sequence[RunData]) -> Section:
             strokes[label] = _PLAIN[i % len(_PLAIN)]
             curves.append(Curve(label, series, strokes[label]))
         panels[run.name] = CurvePanel(curves, "share of pairs")
+        _mark_selections(section, panels[run.name], run)
         if not curves:
             section.missing.append(f"{run.name}: {why_no_soup(run)}")
     return _section(section, runs, panels, strokes, limits=(-0.02, 1.02), log=False)
@@ -189,7 +207,7 @@ def gradient_norms(runs: Sequence[RunData], strokes: Strokes) -> Section:
         "Norm of each objective's expected gradient in the layers that weights come from; running "
         "mean. Weightings of least norm (modo, mgda) give objectives with long gradients little.",
     )  # fmt: skip
-    return _soup_section(section, runs, "soup_grad_norm/", strokes, "gradient norm", log=True)
+    return _soup_section(section, runs, _NORMS, strokes, "gradient norm", log=True)
 
 
 def step_times(runs: Sequence[RunData]) -> Section:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espnet_objsoup.report.series import Series
-from espnet_objsoup.report.style import FAINT, MOST_LINES, SEQUENTIAL, Stroke
+from espnet_objsoup.report.style import FAINT, MOST_LINES, SEQUENTIAL, Stroke, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +48,7 @@ class CurvePanel:
         limits: of y; `common_scale` finds them.
         log: logarithmic y; likewise.
         x_end: end of the x axis.
+        marks: steps to mark.
     """
 
     curves: list[Curve]
@@ -55,6 +56,7 @@ class CurvePanel:
     limits: tuple[float, float] = (0.0, 1.0)
     log: bool = False
     x_end: float = 1.0
+    marks: list[float] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,6 +80,8 @@ class CurvePanel:
     def draw(self, axes: "Axes") -> None:
         """Draw into axes; hover texts are left in `titles`."""
         self._draw_map(axes) if self.is_map else self._draw_lines(axes)
+        for step in self.marks:
+            axes.axvline(step, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
         axes.set_xlabel(X_LABEL)
 
     def _draw_lines(self, axes: "Axes") -> None:
@@ -115,7 +119,7 @@ class CurvePanel:
             cmap=SEQUENTIAL, rasterized=True,
             norm=LogNorm(low, high, clip=True) if self.log else Normalize(low, high),
         )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [curve.name for curve in rows], fontsize=6)
+        axes.set_yticks(range(len(rows)), [shortened(curve.name, 24) for curve in rows], fontsize=6)
         axes.invert_yaxis()
         axes.grid(False)
         bar = axes.figure.colorbar(mesh, ax=axes, aspect=40, pad=0.02)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espnet_objsoup.report.run_data import RunData
-from espnet_objsoup.report.style import INK, run_markers
+from espnet_objsoup.report.style import INK, run_markers, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ class ScorePanel:
                 )  # fmt: skip
                 self.titles[gid] = f"{self.runs[i]}, {row.name}: {value:.1f}"
         axes.set_yticks(
-            range(len(self.rows)), [row.name for row in self.rows],
+            range(len(self.rows)), [shortened(row.name, 24) for row in self.rows],
             fontsize=6.5 if len(self.rows) > 15 else 8,
         )  # fmt: skip
         axes.set_ylim(len(self.rows) - 0.4, -0.6)

@@ -76,11 +76,18 @@ class Section:
 
     def panel_rows(self, n_runs: int) -> list[list[PanelGroup]]:
         """Groups that stand beside each other: of one run all, of several each by itself."""
-        return [self.groups] if n_runs == 1 else [[group] for group in self.groups]
+        if n_runs == 1 or self._of_one_run:
+            return [self.groups]
+        return [[group] for group in self.groups]
+
+    @property
+    def _of_one_run(self) -> bool:
+        """Whether there are several figures and all are of the only run that has them."""
+        return len(self.groups) > 1 and all(len(group.panels) == 1 for group in self.groups)
 
     def n_columns(self, n_runs: int) -> int:
         """Panels beside each other on a wide screen."""
-        if n_runs == 1:
+        if n_runs == 1 or self._of_one_run:
             return (2 if self.large else 3) if self.wide else 1
         return min(n_runs, 3)
 

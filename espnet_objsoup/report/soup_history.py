@@ -66,6 +66,18 @@ class SoupHistory:
     causes: Counter[str] = field(default_factory=Counter)
     unfinished: bool = False
 
+    def selection_changes(self) -> list[float]:
+        """Steps of the refreshes that were the first with other layers, the estimate begun anew.
+
+        Where no layer is selected any more, it is left as it is.
+        """
+        names = self.names("soup_selected/")
+        if not names:
+            return []
+        chosen = np.stack([self.series[f"soup_selected/{name}"].values for name in names])
+        changed = (chosen[:, 1:] != chosen[:, :-1]).any(0) & (chosen[:, 1:] == 1.0).any(0)
+        return self.series[f"soup_selected/{names[0]}"].steps[1:][changed].tolist()
+
     def names(self, prefix: str) -> list[str]:
         """What follows `prefix` in the names of curves, in the order of the file."""
         return [name[len(prefix) :] for name in self.series if name.startswith(prefix)]

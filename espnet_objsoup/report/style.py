@@ -70,6 +70,14 @@ def strokes(names: Sequence[str]) -> dict[str, Stroke]:
     return found
 
 
+def shortened(text: str, most: int) -> str:
+    """A label that leaves room for the figure: the middle of a long one is left out."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
 def run_markers(names: Sequence[str]) -> dict[str, Stroke]:
     """Dots of runs, which differ for the first eight."""
     found = {}

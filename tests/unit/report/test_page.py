@@ -23,7 +23,7 @@ from espnet_objsoup.report.page import Report, make_report
 from espnet_objsoup.report.run_data import read_run
 from espnet_objsoup.report.series import Series
 from espnet_objsoup.report.soup_history import ScanRecord
-from espnet_objsoup.report.style import COLOURS, MOST_LINES, Stroke, strokes
+from espnet_objsoup.report.style import COLOURS, MOST_LINES, Stroke, shortened, strokes
 from espnet_objsoup.report.watch import write_report
 
 from .made_run import FIVE, FORTY_ONE, make_run
@@ -246,6 +246,12 @@ def test_scans_are_chosen_evenly() -> None:
     assert [scan.epoch for scan in chosen_scans(scans, 3)] == [1, 6, 11]
     assert [scan.epoch for scan in chosen_scans(scans, 1)] == [11]
     assert chosen_scans(scans, 20) == scans
+
+
+def test_long_labels_are_shortened() -> None:
+    assert shortened("asr/fr", 6) == "asr/fr"
+    assert shortened("asr/french", 7) == "asr…nch"
+    assert {len(shortened("x" * 50, most)) for most in (7, 8)} == {7, 8}
 
 
 def test_layers_without_what_all_begin_with() -> None:

@@ -72,6 +72,18 @@ def test_values_are_those_of_the_lines(tmp_path: Path) -> None:
     assert history.names("soup_weight/") == list(FIVE)
 
 
+def test_where_other_layers_were_selected(tmp_path: Path) -> None:
+    values = made(6)
+    selected = ((0, 1), (0, 1), (0, 0), (1, 0), (1, 0), (1, 1))
+    for line, (first, last) in zip(values, selected, strict=False):
+        line["soup_selected/encoder.encoders.0"] = float(first)
+        line["soup_selected/encoder.encoders.1"] = float(last)
+    (tmp_path / "soup.jsonl").write_text(lines(*values))
+    assert read_soup_history(tmp_path / "soup.jsonl").selection_changes() == [4.0, 6.0]
+    (tmp_path / "soup.jsonl").write_text(lines(*made(4)))
+    assert read_soup_history(tmp_path / "soup.jsonl").selection_changes() == []
+
+
 def test_scans_have_no_cosines_where_nothing_counts(tmp_path: Path) -> None:
     (tmp_path / "soup.jsonl").write_text(lines(*made()))
     (found,) = read_soup_history(tmp_path / "soup.jsonl").scans
