@@ -21,6 +21,7 @@ opt variants balanced "variants of conf/compare.yaml: names, or all"
 opt jobs 2 "runs at a time, a core and 2 GB each" count
 opt equal_cost false "arms whose updates cost more get fewer of them" bool
 opt keep false "keep the checkpoints of finished runs" bool
+opt report true "also make a page about the runs of the first seed" bool
 opt table false "only write the table, from the results that are there" bool
 opt dry_run false "show the commands and end" bool
 parse_options "$@"
@@ -28,4 +29,4 @@ parse_options "$@"
 
 exec "${python:-python}" -m espnet_objsoup.bin.compare --arms "${arms}" --seeds "${seeds}" \
     --variants "${variants}" --jobs "${jobs}" --equal_cost "${equal_cost}" --keep "${keep}" \
-    --table "${table}" --dry_run "${dry_run}"
+    --report "${report}" --table "${table}" --dry_run "${dry_run}"

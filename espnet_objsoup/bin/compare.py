@@ -47,6 +47,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--table", type=true_or_false, default=False, help="only write RESULTS.md from the results"
     )
+    parser.add_argument(
+        "--report", type=true_or_false, default=True, help="also a page about the first seed's runs"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="directory")
     parser.add_argument("--run", default="./run.sh", help="the recipe's script")
     parser.add_argument(

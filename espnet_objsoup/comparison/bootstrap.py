@@ -38,9 +38,10 @@ def paired_bootstrap(
     """Compare two arms on the same utterances and seeds.
 
     A sample draws utterances with replacement, for every objective anew, and seeds with
-    replacement, the same ones for both arms. The p-value is that of sacrebleu's paired bootstrap:
-    the share of samples whose difference is at least as far from the mean difference as that is
-    from zero.
+    replacement, the same ones for both arms. p is the share of samples whose difference is at
+    least as far from the samples' mean as the real difference is from zero, on either side.
+    (sacrebleu's own paired bootstrap looks at one side only, takes one corpus and knows no seeds;
+    what it calls approximate randomisation has two sides and agrees with this.)
 
     Args:
         first, second: objective -> (S, U, D) counts of its utterances, S seeds; the objectives are

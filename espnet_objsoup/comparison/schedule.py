@@ -47,11 +47,11 @@ class _Progress:
                 self.failed.append(name)
             left = self.seconds / self.ended * (self.total - self.ended) / self.n_jobs
             to_go = (
-                f"; about {format_timespan(round(left))} to go" if self.ended < self.total else ""
+                f" (about {format_timespan(round(left))} to go)" if self.ended < self.total else ""
             )
             state = "FAILED" if failed else "done"
             took = format_timespan(round(seconds))
-            self.say(f"[{number}/{self.total}] {name}: {state} after {took}: {words}{to_go}")
+            self.say(f"[{number}/{self.total}] {name}: {state} after {took}{to_go}: {words}")
 
 
 def run_all(

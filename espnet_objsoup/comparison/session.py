@@ -102,7 +102,8 @@ class Session:
                 print(f"{runs[0].variant}: {len(runs) - len(wanted)} of {len(runs)} runs are there")
             jobs = [Job(run.tag, partial(self._perform, run, data)) for run in wanted]
             self.failed += run_all(jobs, self.args.jobs, self.commands, _say)
-        self._report(place, runs)
+        if self.args.report:
+            self._report(place, runs)
 
     def _prepare(self, place: Place) -> list[str]:
         return place.command(1, 10, "--nj", str(self.args.jobs))
