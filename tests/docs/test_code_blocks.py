@@ -144,6 +144,8 @@ def known_options(command: Command) -> frozenset[str] | None:
         if command.block.page.name == "stock_tasks.md":
             return None  # ESPnet's own recipes
         return options_of_script(str(recipe_of(command) / "run.sh"))
+    if words[0].endswith("compare.sh"):
+        return options_of_script(str(recipe_of(command) / "compare.sh"))
     if words[0] in ("tools/install.sh", "tools/test.sh"):
         return options_of_script(str(ROOT / words[0]))
     if words[0] == "objsoup":
@@ -158,7 +160,7 @@ def known_options(command: Command) -> frozenset[str] | None:
     return None
 
 
-OURS = re.compile(r"run\.sh$|^tools/|^objsoup$|^python$|^torchrun$|^tools/venv/bin/python$")
+OURS = re.compile(r"(run|compare)\.sh$|^tools/|^objsoup$|^python$|^torchrun$|^tools/venv/bin/python$")
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if OURS.search(c.words[0])], ids=str)

@@ -72,6 +72,20 @@ def test_changed_option_runs_its_stage_and_those_after(mini: tuple[Path, str]) -
     assert (mini[0] / "data_tiny/token_list/bpe_unigram140/tokens.txt").exists()
 
 
+def test_a_rare_language_keeps_a_tenth(mini: tuple[Path, str]) -> None:
+    directories = ["--datadir", "data_rare", "--dumpdir", "dump_rare", "--expdir", "exp_rare"]
+    data = ["--size", "tiny", *directories, "--local_data_opts", "--size tiny --rare fr"]
+    made = run(mini[0], *data, "--stop_stage", "1")
+    assert made.returncode == 0, made.stdout + made.stderr
+    langs = (mini[0] / "data_rare/train/utt2lang").read_text().split()[1::2]
+    assert {lang: langs.count(lang) for lang in langs} == {"en": 250, "fr": 25, "de": 250}
+    assert len((mini[0] / "data_rare/dev/utt2lang").read_text().splitlines()) == 72
+    data[-1] = "--size tiny --rare es"
+    refused = run(mini[0], *data, "--stop_stage", "1")
+    assert refused.returncode == 1
+    assert "--rare: expected some of the languages 'en fr de', found 'es'" in refused.stderr
+
+
 def test_tracked_results_change_only_when_asked(mini: tuple[Path, str]) -> None:
     tracked = mini[0] / "RESULTS.md"
     before = tracked.read_text() if tracked.exists() else None
