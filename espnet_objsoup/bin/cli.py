@@ -2,12 +2,17 @@
 """What all commands share: lists, errors, the last line."""
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from humanfriendly import format_timespan
+
+# Of terminals, and those that turn the direction of writing.
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def string_list(value: str) -> list[str]:
@@ -46,9 +51,13 @@ def share(value: str) -> float:
 
 
 def make_parser(command: str, description: str, **options: Any) -> argparse.ArgumentParser:
-    """Parser of `python -m espnet_objsoup.bin.<command>`; shows defaults in its help."""
+    """Parser of a command; shows defaults in its help.
+
+    It calls itself as it was called: `objsoup <command>`, or `python -m espnet_objsoup.bin...`.
+    """
+    by_name = Path(sys.argv[0]).stem == "objsoup"
     return argparse.ArgumentParser(
-        prog=f"python -m espnet_objsoup.bin.{command}",
+        prog=f"objsoup {command}" if by_name else f"python -m espnet_objsoup.bin.{command}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -56,9 +65,17 @@ def make_parser(command: str, description: str, **options: Any) -> argparse.Argu
     )
 
 
+def printable(text: object) -> str:
+    """Text whose control characters are written out: a stranger's words must not move the cursor.
+
+    Line feeds stay, and what joins letters.
+    """
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
 def print_error(err: Exception) -> None:
     """Print an error that the user can mend, in the form that all commands share."""
-    print(f"error: {err}", file=sys.stderr, flush=True)
+    print(f"error: {printable(err)}", file=sys.stderr, flush=True)
 
 
 def run_command(work: Callable[[], str]) -> int:

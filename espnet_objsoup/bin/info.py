@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as err:
         print_error(err)
         return 1
-    text = json.dumps(values, indent=2, ensure_ascii=False) if args.json else as_text(values)
+    # JSON in ASCII: a stranger's words must not move the cursor.
+    text = json.dumps(values, indent=2) if args.json else as_text(values)
     with suppress(BrokenPipeError):  # `| head` has seen enough
         print(text, flush=True)
         return 0

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from espnet_objsoup.bin.input_checks import model_sample_rate
+from espnet_objsoup.decoding.options import InferenceError
 
 TRAINED_LENGTH = "trained_length_s"  # in a model's configuration
 # A few long utterances have taught it nothing.
 _PERCENTILE = 95
+_LONGEST_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,13 @@ def trained_length(
     Args:
         conf: `config.yaml`.
         find: the file that a path in it means, or None.
+
+    Raises:
+        InferenceError: if what is noted makes no sense.
     """
     noted = conf.get(TRAINED_LENGTH)
-    if isinstance(noted, list) and len(noted) == 2:
-        return TrainedLength(*map(float, noted))
+    if noted is not None:
+        return _noted(noted)
     rate = model_sample_rate(conf)
     shapes = conf.get("train_shape_file") or []
     path = find(str(shapes[0])) if isinstance(shapes, list | tuple) and shapes else None
@@ -64,6 +69,17 @@ def trained_length(
         return None  # of features, or of another tool
     usual, longest = (float(np.percentile(samples, p)) / rate for p in (_PERCENTILE, 100))
     return TrainedLength(round(usual, 2), math.ceil(100 * longest) / 100)
+
+
+def _noted(value: object) -> TrainedLength:
+    if isinstance(value, list) and len(value) == 2:
+        numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) == 2 and 0 < numbers[0] <= numbers[1] <= _LONGEST_S:
+            return TrainedLength(float(numbers[0]), float(numbers[1]))
+    raise InferenceError(
+        f"{TRAINED_LENGTH}: expected two lengths in seconds, above 0 and at most {_LONGEST_S}, the "
+        f"usual and the longest one, found {str(value)[:80]}"
+    )
 
 
 def noted_length(conf: Mapping[str, Any], find: Callable[[str], Path | None]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """Results as text, JSON lines and subtitles."""
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,6 +10,9 @@ from typing import Any
 
 from espnet_objsoup.inference.results import Result
 from espnet_objsoup.transcription.subtitles import Cue, Layout, make_cues
+
+# Of terminals: tokens of a stranger's model may hold them. White space is dealt with elsewhere.
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 class Format(ABC):
@@ -69,7 +73,9 @@ class JSONLines(Format):
             record["nbest"] = [
                 {key: getattr(one, key) for key in ("text", "tokens", "score")} for one in results
             ]
-        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        # JSON has escaped the others, but the last.
+        return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class SubRip(Format):
@@ -128,7 +134,7 @@ def timestamp(seconds: float, decimal_mark: str) -> str:
 
 def _cue(cue: Cue, decimal_mark: str, head: str = "") -> str:
     times = " --> ".join(timestamp(at, decimal_mark) for at in (cue.start_s, cue.end_s))
-    return f"{head}{times}\n" + "\n".join(cue.lines) + "\n"
+    return f"{head}{times}\n" + "\n".join(_CONTROLS.sub("", line) for line in cue.lines) + "\n"
 
 
 def _escaped(block: str) -> str:
@@ -140,7 +146,7 @@ def _escaped(block: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(_CONTROLS.sub("", text).split())
 
 
 def _fields(result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from humanfriendly import format_size
 
 import espnet_objsoup
+from espnet_objsoup.bin.cli import printable
 from espnet_objsoup.decoding.options import read_mapping
 from espnet_objsoup.zoo.card_tables import (
     UNKNOWN,
@@ -101,7 +102,7 @@ def as_text(values: Mapping[str, Any]) -> str:
         "weights": f"{values['weights']}, {format_size(values['weights_bytes'])}{parameters}",
         "made with": _pairs(values["versions"]),
         "installed": _pairs(values["installed"]),
-        "install": values["install"] or UNKNOWN,
+        "install": f"{values['install']} (as the model says)" if values["install"] else UNKNOWN,
         "decoding": _pairs(values["decoding"]),
     }
     parts = [plain([[name, text] for name, text in lines.items()])]
@@ -116,8 +117,7 @@ def as_text(values: Mapping[str, Any]) -> str:
                 parts.append(f"scores of {split}\n{plain(rows)}")
     if not values["scores"]:
         parts.append(f"scores: {UNKNOWN}")
-    # A stranger's words must not move the cursor.
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in "\n\n".join(parts))
+    return printable("\n\n".join(parts))
 
 
 def _pairs(values: Mapping[str, Any] | None) -> str:

@@ -62,7 +62,7 @@ def _fault(info: zipfile.ZipInfo) -> str:
         return "expected a relative name, found an absolute one"
     if ".." in parts:
         return "expected a name within the model's directory, found '..'"
-    if any(ord(c) < 32 or ord(c) == 127 for c in name) or _FORBIDDEN & set(name):
+    if any(unicodedata.category(c) == "Cc" for c in name) or _FORBIDDEN & set(name):
         return 'expected a name without control characters and \\ : * ? " < > |'
     if len(name) > _MAX_NAME or "" in parts or "." in parts:
         return f"expected a plain name of at most {_MAX_NAME} characters"

@@ -13,7 +13,8 @@ from typing import Any
 
 import espnet_objsoup
 from espnet_objsoup.decoding.options import DecodeOptions, InferenceError, read_mapping
-from espnet_objsoup.inference.lengths import noted_length
+from espnet_objsoup.inference.lengths import TRAINED_LENGTH, noted_length
+from espnet_objsoup.inference.segmentation import DEFAULT_MAX_SEGMENT_S
 from espnet_objsoup.zoo.archive import Limits, unpack
 from espnet_objsoup.zoo.card import Card, render_card
 from espnet_objsoup.zoo.config import dump_conf, for_model, read_conf
@@ -31,11 +32,16 @@ from espnet_objsoup.zoo.meta import (
 from espnet_objsoup.zoo.pretrained import default_weights
 from espnet_objsoup.zoo.privacy import check_public, public_results
 from espnet_objsoup.zoo.resolve import Find, in_experiment, in_package, map_paths, resolve
-from espnet_objsoup.zoo.versions import package_version
+from espnet_objsoup.zoo.self_contained import check_self_contained
+from espnet_objsoup.zoo.versions import install_command, package_version
 from espnet_objsoup.zoo.weights import prepare_weights
 from espnet_objsoup.zoo.writer import Content, archive_time, write_archive
 
 CARD = "README.md"
+_NOT_SELF_CONTAINED = (
+    "a packed model can only be loaded safely without it. Use the experiment itself "
+    "(--model exp/<tag>), or train with another component"
+)
 _IMAGES = {".png", ".jpg", ".jpeg", ".svg"}
 _DECODED = re.compile(r"^Model `(?P<model>[^`]+)`, decoded as `(?P<decoding>[^`]+)`\.$", re.M)
 
@@ -70,7 +76,7 @@ class PackRequest:
 
 def default_install() -> str:
     """Command that installs this version."""
-    return f'pip install "espnet-objsoup=={espnet_objsoup.__version__}"'
+    return install_command(espnet_objsoup.__version__)
 
 
 def pack(request: PackRequest) -> Path:
@@ -95,6 +101,12 @@ def pack(request: PackRequest) -> Path:
         datasets=list(request.datasets),
         license=request.license or None,
     )
+    if not (facts.corpus or facts.recipe):
+        logging.warning(
+            "%s: neither --corpus nor --recipe is given: the card and the ESPnet model zoo's table "
+            "will not say what the model was trained on",
+            experiment,
+        )
     base = f"exp/{facts.name}"
     contents: dict[str, Content] = {f"{base}/{weights.name}": prepared}
     contents |= _configuration(conf, in_experiment(experiment, conf), base)
@@ -122,12 +134,7 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
     def take(key: str, value: str) -> str:
         path = find(value)
         if path is None:
-            if Path(value).is_absolute():
-                raise ModelError(
-                    f"config.yaml: {key}: expected a path within the recipe, found {value}, which "
-                    "is not there; change the option in config.yaml"
-                )
-            return value
+            return value  # a word: files have been looked for
         name = f"{base}/{path.name}"
         if key == "bpemodel":
             name = f"data/token_list/{path.parent.name}/{path.name}"
@@ -140,10 +147,27 @@ def _configuration(conf: Mapping[str, Any], find: Find, base: str) -> dict[str, 
         if found is not None:
             lines = found.read_text(encoding="utf-8").split("\n")
             kept["token_list"] = lines if lines[-1] else lines[:-1]
+    config = Path("config.yaml")
+    check_self_contained(kept, config, _NOT_SELF_CONTAINED)
     # All needed files are there: the message names what is missing and its remedy.
-    resolve(kept, find, Path("config.yaml"), self_contained=True)
-    packed = {**map_paths(kept, take), **noted_length(conf, find)}
+    resolve(kept, find, config)
+    packed = {**map_paths(kept, take), **_length(conf, find)}
     return {**files, f"{base}/config.yaml": dump_conf(packed)}
+
+
+def _length(conf: Mapping[str, Any], find: Find) -> dict[str, Any]:
+    """How long the training utterances were, for the packed configuration."""
+    noted = noted_length(conf, find)
+    if not noted:
+        shapes = conf.get("train_shape_file") or ["exp/<stats>/train/speech_shape"]
+        logging.warning(
+            "how long the training utterances were is not known, so that users' long audio is cut "
+            "at %g s, whether the model can take that or not: expected %s (stage 10) beside the "
+            "experiment, or `%s: [usual, longest]` in its config.yaml",
+            *(DEFAULT_MAX_SEGMENT_S, shapes[0] if isinstance(shapes, list) else shapes),
+            TRAINED_LENGTH,
+        )
+    return noted
 
 
 def _results(
@@ -234,5 +258,7 @@ def _write_checked(target: Path, contents: Mapping[str, Content], timestamp: int
         unpacked = Path(directory) / "unpacked"
         meta = unpack(written, unpacked, limits)
         config = unpacked / meta.yaml_files[TRAIN_CONFIG]
-        resolve(read_conf(config), in_package(unpacked), config, self_contained=True)
+        conf = for_model(read_conf(config))
+        check_self_contained(conf, config, _NOT_SELF_CONTAINED)
+        resolve(conf, in_package(unpacked), config)
         written.replace(target)

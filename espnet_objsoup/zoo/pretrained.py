@@ -11,16 +11,21 @@ from pathlib import Path
 from espnet_objsoup.inference.lengths import noted_length
 from espnet_objsoup.zoo.archive import check_nested
 from espnet_objsoup.zoo.cache import cache_root, keep_file, unpack_to_cache
-from espnet_objsoup.zoo.config import dump_conf, read_conf
+from espnet_objsoup.zoo.config import dump_conf, for_model, read_conf
 from espnet_objsoup.zoo.decoding import decode_dirs, dump_options, options_of
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.meta import FILE_NAME, INFERENCE_CONFIG, MODEL_FILE, TRAIN_CONFIG, Meta
 from espnet_objsoup.zoo.pickles import check_weights
 from espnet_objsoup.zoo.resolve import in_experiment, in_package, path_options, resolve
 from espnet_objsoup.zoo.safe_yaml import check_yaml
+from espnet_objsoup.zoo.self_contained import check_self_contained
 from espnet_objsoup.zoo.versions import check_versions
 
 DEFAULT_WEIGHTS = "valid.loss.ave.pth"
+_NOT_SELF_CONTAINED = (
+    "what it names would be loaded when the model is built, and could run any program. A model of "
+    "your own is loaded from its experiment (exp/<tag>)"
+)
 _TAG = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")  # as on the hub
 
 
@@ -139,7 +144,10 @@ def _packed(directory: Path, cache_dir: Path | None) -> PretrainedModel:
     for key in meta.yaml_files:
         check_yaml(paths[key])
     config = paths[TRAIN_CONFIG]
-    resolved = resolve(read_conf(config), in_package(directory), config, self_contained=True)
+    # Nothing but what the model is built from, so that all of it has been checked.
+    conf = for_model(read_conf(config))
+    check_self_contained(conf, config, _NOT_SELF_CONTAINED)
+    resolved = resolve(conf, in_package(directory), config)
     for _, value in path_options(resolved):
         check_nested(Path(value))
     return PretrainedModel(

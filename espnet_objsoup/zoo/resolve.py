@@ -48,17 +48,13 @@ def map_paths(conf: Mapping[str, Any], change: Callable[[str, str], str]) -> dic
     return {key: walk(value, key) if key in own else value for key, value in conf.items()}
 
 
-def resolve(
-    conf: Mapping[str, Any], find: Find, config: Path, self_contained: bool = False
-) -> dict[str, Any]:
+def resolve(conf: Mapping[str, Any], find: Find, config: Path) -> dict[str, Any]:
     """A copy of a configuration with absolute paths.
 
     Args:
         conf: configuration.
         find: the file of a value, None if there is none.
         config: the configuration's file, for messages.
-        self_contained: of a stranger: no other files than tokens and statistics. Other components
-            would unpickle a file that they are given, or one of the network.
 
     Raises:
         ModelError: if a file is missing without which the model cannot be built.
@@ -66,11 +62,6 @@ def resolve(
 
     def change(key: str, value: str) -> str:
         path = find(value)
-        if self_contained and key not in NEEDED and (path is not None or "://" in value):
-            raise ModelError(
-                f"{config}: {key}: expected a model without other files than {', '.join(NEEDED)}, "
-                f"found {value!r}, which its component would load; such a model cannot be packed"
-            )
         if path is not None and path.is_file():
             return str(path)
         if key in NEEDED:

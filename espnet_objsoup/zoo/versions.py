@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
 import espnet_objsoup
+from espnet_objsoup.bin.cli import printable
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.meta import FORMAT, Meta
 
@@ -33,15 +34,17 @@ def check_versions(meta: Meta, name: str) -> None:
     Raises:
         ModelError: with the command that installs what is needed.
     """
-    remedy = f"; install what it needs: {meta.install}" if meta.install else ""
+    own, needed = espnet_objsoup.__version__, _numbers(meta.version)
+    # Not the command that the archive has: it may be anybody's, and users copy it.
+    remedy = f"; install what it needs: {install_command(meta.version)}" if needed else ""
     written = meta.facts.get("format", FORMAT)
     if written != FORMAT:
         raise ModelError(
-            f"{name}: expected a model of format {FORMAT}, found {str(written)[:40]}{remedy}"
+            f"{name}: expected a model of format {FORMAT}, found "
+            f"{printable(str(written)[:40])}{remedy}"
         )
-    own = espnet_objsoup.__version__
     if meta.version:
-        needed, here = _numbers(meta.version), _numbers(own)
+        here = _numbers(own)
         if needed is None:
             raise ModelError(
                 f"{name}: expected a version of espnet_objsoup such as {own}, found "
@@ -61,11 +64,16 @@ def check_versions(meta: Meta, name: str) -> None:
     if meta.espnet and espnet and meta.espnet != espnet:
         logging.warning(
             "%s: made with ESPnet %s, installed is %s; layers may have changed in between",
-            *(name, meta.espnet, espnet),
+            *(name, printable(meta.espnet[:40]), espnet),
         )
 
 
+def install_command(version: str) -> str:
+    """Command that installs a version of this package."""
+    return f'pip install "espnet-objsoup=={version}"'
+
+
 def _numbers(version: str) -> tuple[int, int] | None:
-    """Major and minor."""
-    found = re.match(r"(\d{1,9})\.(\d{1,9})(\D|$)", version)
+    """Major and minor; None for anything but a version."""
+    found = re.fullmatch(r"(\d{1,9})\.(\d{1,9})([.+-]?[A-Za-z0-9]{1,20}){0,6}", version, re.ASCII)
     return (int(found[1]), int(found[2])) if found else None

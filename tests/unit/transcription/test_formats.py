@@ -31,6 +31,13 @@ def test_text_is_the_text() -> None:
     assert render("text", [make_result("")]) == "\n"
 
 
+@pytest.mark.parametrize("name", ["text", "jsonl", "srt", "vtt"])
+def test_no_token_of_a_model_moves_the_cursor(name: str) -> None:
+    found = render(name, [make_result("un \x1b[2J\x9bdeux\x7f\x07")])
+    assert all(c.isprintable() or c == "\n" for c in found)
+    assert "deux" in found
+
+
 def test_nbest_in_text_has_rank_and_score() -> None:
     results = [make_result("un", score=-1.25), make_result("deux", score=-2.5)]
     assert render("text", results, nbest=2, many=True) == (

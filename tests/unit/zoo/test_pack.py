@@ -232,9 +232,9 @@ def test_files_that_are_missing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder_conf": {"path": "/gone/model.bin"}}, "expected a path within the recipe"),
-        ({"encoder_conf": {"path": "conf/model.bin"}}, "which its component would load"),
-        ({"frontend_conf": {"url": "https://there/x"}}, "which its component would load"),
+        ({"encoder_conf": {"path": "/gone/model.bin"}}, "no file and no address"),
+        ({"encoder_conf": {"path": "conf/model.bin"}}, "no file and no address"),
+        ({"frontend_conf": {"url": "https://there/x"}}, "no file and no address"),
         ({"trainer_conf": {"recipe": "nonsense"}}, "recipe"),
     ],
 )
@@ -245,6 +245,21 @@ def test_configurations_that_cannot_be_packed(
     write(tmp_path / "r/conf/model.bin", "x")
     with pytest.raises(ModelError, match=message):
         pack(PackRequest(experiment, tmp_path / "m.zip"))
+
+
+def test_what_readers_will_miss_is_said(
+    experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy of exp/<tag> alone, without the statistics of stage 10, and packed by hand."""
+    pack(PackRequest(experiment, tmp_path / "m.zip"))
+    assert "how long the training utterances were is not known" in caplog.text
+    assert "exp/stats/train/speech_shape (stage 10)" in caplog.text
+    assert "neither --corpus nor --recipe is given" in caplog.text
+    caplog.clear()
+    write(tmp_path / "recipe/exp/stats/train/speech_shape", "a 16000\nb 32000\n")
+    entries = packed(experiment, tmp_path / "m.zip", corpus="Mini")
+    assert yaml.safe_load(entries[f"{BASE}/config.yaml"])["trained_length_s"] == [1.95, 2.0]
+    assert caplog.text == ""
 
 
 def test_an_earlier_archive_survives_an_error(experiment: Path, tmp_path: Path) -> None:

