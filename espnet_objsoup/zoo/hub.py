@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import DEFAULT_REVISION
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import filter_repo_objects
 from humanfriendly import format_size
 
+from espnet_objsoup.data.files import write_bytes
 from espnet_objsoup.zoo.archive import Limits
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.hub_client import (
@@ -68,10 +70,11 @@ def download(
         tries = 1 if found else TRIES
         try:
             with explained(repository, api):
-                files = _files_of(api, repository, revision, tries, wait_s)
+                commit, files = _files_of(api, repository, revision, tries, wait_s)
                 found = tried(
-                    lambda: _fetch(api, repository, revision, files, cache_dir), wait_s, tries
+                    lambda: _fetch(api, repository, commit, files, cache_dir), wait_s, tries
                 )
+            _remember(found, revision or DEFAULT_REVISION, commit)
         except NoConnectionError as err:
             if found is None:
                 raise
@@ -86,7 +89,10 @@ def download(
 
 
 def _cached(repository: str, revision: str | None, cache_dir: Path | None) -> Path | None:
-    """The complete copy of a revision in the cache, as of when it was last asked for."""
+    """The complete copy of a revision in the cache, as of when it was last asked for.
+
+    Its weights were looked into when it was fetched; they are again.
+    """
 
     def snapshot(patterns: Sequence[str]) -> Path:
         found = snapshot_download(
@@ -108,8 +114,8 @@ def _cached(repository: str, revision: str | None, cache_dir: Path | None) -> Pa
 
 def _files_of(
     api: HfApi, repository: str, revision: str | None, tries: int, wait_s: float
-) -> dict[str, RepoFile]:
-    """A repository's files by their paths."""
+) -> tuple[str, dict[str, RepoFile]]:
+    """The commit of a revision, and its files by their paths."""
     info = tried(
         lambda: api.model_info(repository, revision=revision, timeout=_TIMEOUT_S), wait_s, tries
     )
@@ -121,23 +127,32 @@ def _files_of(
             f"{repository}: expected a packed model with {FILE_NAME}, found {names or 'no files'}; "
             "it is not a model of espnet_objsoup"
         )
-    return files
+    return str(info.sha), files
 
 
 def _fetch(
     api: HfApi,
     repository: str,
-    revision: str | None,
+    commit: str,
     files: Mapping[str, RepoFile],
     cache_dir: Path | None,
 ) -> Path:
+    """Fetch a commit, which cannot change: what was looked at is what comes.
+
+    Args:
+        api: the client.
+        repository: `user/name`.
+        commit: not a branch, which might be another commit by now.
+        files: all of the commit.
+        cache_dir: as in `download`.
+    """
     if files[FILE_NAME].size > MAX_BYTES:
         raise HubError(
             f"{repository}: {FILE_NAME}: expected at most {format_size(MAX_BYTES)}, found "
             f"{format_size(files[FILE_NAME].size)}"
         )
     meta_file = api.hf_hub_download(
-        repository, FILE_NAME, revision=revision, cache_dir=cache_dir, etag_timeout=_TIMEOUT_S
+        repository, FILE_NAME, revision=commit, cache_dir=cache_dir, etag_timeout=_TIMEOUT_S
     )
     meta = Meta.read(Path(meta_file))
     check_versions(meta, repository)
@@ -151,17 +166,36 @@ def _fetch(
         logging.info("%s: not fetched, of other kinds: %s", repository, ", ".join(others))
     found = api.snapshot_download(
         repository,
-        revision=revision,
+        revision=commit,
         cache_dir=cache_dir,
         allow_patterns=patterns,
         etag_timeout=_TIMEOUT_S,
     )
+    for name in wanted:
+        path = Path(found) / name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != files[name].size:
+            raise HubError(
+                f"{repository}: {name}: expected {files[name].size} bytes, as the hub says, found "
+                f"{size}; download it again"
+            )
     if missing := _missing(Path(found), meta):
         raise HubError(
             f"{repository}: {FILE_NAME}: expected {missing} in the repository, of the kinds "
             f"{' '.join(KINDS)} unless it is the weights, found none"
         )
     return Path(found)
+
+
+def _remember(found: Path, revision: str, commit: str) -> None:
+    """Note which commit a branch or tag was, as huggingface_hub does that is asked for a branch.
+
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache, "Refs".
+    """
+    if revision != commit:
+        reference = found.parent.parent / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(reference, commit.encode())
 
 
 def _patterns(meta: Meta) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
+from espnet_objsoup.zoo import hub as hub_module
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.hub import download
 from espnet_objsoup.zoo.hub_client import HubError, NoConnectionError, split_tag
@@ -99,6 +100,27 @@ def test_revisions(hub, cache):
         fetched(hub, "ada/tiny@v9", cache)
 
 
+def test_a_push_in_between_changes_nothing(hub, cache, monkeypatch):
+    """What is fetched is the commit whose names and sizes were looked at."""
+    repository = hub.state.add_repository("ada/tiny", model_files())
+    looked_at = repository.head.oid
+    listed = hub_module._files_of
+
+    def pushed_after(*args):
+        found = listed(*args)
+        files = {path: hub.state.store(path, data) for path, data in model_files(seed=1).items()}
+        others = {f"more/{i}.md": hub.state.store(f"{i}.md", b"x" * 1000) for i in range(20)}
+        repository.commit("hostile", {**files, **others})
+        return found
+
+    monkeypatch.setattr(hub_module, "_files_of", pushed_after)
+    found = fetched(hub, cache=cache)
+    assert found.name == looked_at
+    assert content_of(found) == model_files()
+    monkeypatch.undo()
+    assert content_of(download("ada/tiny", cache, endpoint=CLOSED, wait_s=0.0)) == model_files()
+
+
 class TestWithoutConnection:
     @pytest.fixture(autouse=True)
     def known(self, hub, cache):
@@ -154,7 +176,7 @@ class TestWithoutConnection:
 @pytest.mark.parametrize("status", [503, "cut", "lost"])
 @pytest.mark.parametrize(
     "request_pattern",
-    ["GET /api/models/ada/tiny$", "GET .*/tree/", "GET .*/resolve/main/meta", "GET /objects/"],
+    ["GET /api/models/ada/tiny$", "GET .*/tree/", "GET .*/resolve/[0-9a-f]+/meta", "GET /objects/"],
 )
 def test_one_failure_of_any_request_is_survived(hub, cache, request_pattern, status):
     hub.state.add_repository("ada/tiny", model_files())
