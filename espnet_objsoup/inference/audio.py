@@ -25,6 +25,7 @@ _BLOCK_S = 10
 _MAX_CHANNELS = 8
 # Larger floating-point values are integers that were not scaled.
 _LARGEST_PEAK = 100.0
+_LARGEST_INT16 = 32768
 # Decoders disagree about an MP3 file's delay and padding by up to two MPEG frames.
 _MP3_SLACK = 2304
 
@@ -124,9 +125,11 @@ def _read_blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _array_blocks(source: Source, rate_hz: int) -> Iterator[np.ndarray]:
-    samples = _mono(source, np.asarray(_to_numpy(source.speech)))
-    if samples.size == 0:
+    given = np.asarray(_to_numpy(source.speech))
+    if given.size == 0:
         raise ValueError("expected audio, found no samples")
+    _check_integers(given)
+    samples = _mono(source, given)
     rate = rate_hz if source.sample_rate_hz is None else source.sample_rate_hz
     if not isinstance(rate, int | np.integer) or rate <= 0:
         raise ValueError(f"sample_rate_hz: expected a whole number above 0, found {rate!r}")
@@ -136,6 +139,26 @@ def _array_blocks(source: Source, rate_hz: int) -> Iterator[np.ndarray]:
         block = _checked(_scaled(samples[begin : begin + size]), begin, rate_hz=int(rate))
         yield from resampler(block)
     yield from resampler.end()
+
+
+def _check_integers(samples: np.ndarray) -> None:
+    """Refuse integers whose scale is not that of their type: they would be heard as silence.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    if samples.dtype.kind not in "iu":
+        return
+    if samples.dtype.itemsize > 4:
+        raise ValueError(
+            f"expected integers of 8, 16 or 32 bits, which have the range of their type, found "
+            f"{samples.dtype}; samples of 16 bits are given as numpy.int16"
+        )
+    if samples.dtype == np.int32 and 0 < np.abs(samples.astype(np.int64)).max() <= _LARGEST_INT16:
+        raise ValueError(
+            "expected int32 samples with the range of their type, found none above "
+            f"{_LARGEST_INT16}; samples of 16 bits are given as numpy.int16"
+        )
 
 
 def _to_numpy(speech: object) -> object:

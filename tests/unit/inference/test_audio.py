@@ -46,6 +46,22 @@ def test_types_are_scaled(dtype: str) -> None:
     assert read(given) == pytest.approx(wave)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [("int64", "found int64"), ("uint64", "found uint64"), ("int32", "found none above 32768")],
+)
+def test_integers_of_another_scale_than_their_types(dtype: str, message: str) -> None:
+    """They would be heard as silence."""
+    given = np.array([0, 100, 32767, 12000]).astype(dtype)
+    for samples in (given, np.stack([given, given])):
+        with pytest.raises(InferenceError, match=message) as caught:
+            read(samples)
+        assert "numpy.int16" in str(caught.value)
+    if dtype == "int32":
+        assert not read(np.zeros(5, dtype)).any()
+        assert read(given * 2).any()
+
+
 def test_resampling_by_blocks_is_that_of_the_whole(tone: np.ndarray, tmp_path: Path) -> None:
     expected = soxr.resample(tone, 44100, RATE)
     assert np.allclose(read(tone, 44100), expected, atol=1e-5)
