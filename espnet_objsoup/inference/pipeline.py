@@ -37,6 +37,8 @@ UNDETERMINED = "und"  # of ISO 639, for silence
 _POOLED_BATCHES = 4
 # The language of a recording is guessed from its beginning.
 _PIECES_FOR_LANGUAGE = 3
+# Any model has been trained on utterances of this length.
+_SURELY_TRAINED_S = 2.0
 _NOTHING = Hypothesis("", [], [], 0.0)
 
 
@@ -87,6 +89,7 @@ class Pipeline:
         self.rate_hz = loaded.sample_rate_hz
         tokens = loaded.model.token_list
         space = tokens.index("<space>") if "<space>" in tokens else None
+        self._told_of_guess = False
         self.rules = TextRules(loaded.token_type, loaded.tokenizer.tokens2text, space)
 
     def run(self, sources: Sequence[Source], request: Request) -> Iterator[Outcome]:
@@ -97,7 +100,7 @@ class Pipeline:
         transcripts = [self._transcript(request) for _ in sources]
         outcomes: dict[int, Outcome] = {}
         given = 0
-        for pool in batched(self._pieces(sources), request.batch_size * _POOLED_BATCHES):
+        for pool in self._pools(sources, request.batch_size * _POOLED_BATCHES):
             rows = [_Row(i, found) for i, found in pool if isinstance(found, Piece)]
             self._decode(rows, transcripts, request)
             for i, found in pool:
@@ -110,15 +113,34 @@ class Pipeline:
                 yield outcomes.pop(given)
                 given += 1
 
+    def _pools(self, sources: Sequence[Source], size: int) -> Iterator[list[tuple[int, _Read]]]:
+        """What was read, so much at once.
+
+        The pieces that a source's language is guessed from are in one pool, whatever stands before
+        the source: a guess does not depend on the rest of a list.
+        """
+        pool: list[tuple[int, _Read]] = []
+        current, decoded = -1, 0
+        for i, found in self._pieces(sources):
+            if i != current:
+                current, decoded = i, 0
+            pool.append((i, found))
+            if isinstance(found, Piece):
+                decoded += self._is_decoded(found)
+            is_known = decoded == 0 or decoded >= _PIECES_FOR_LANGUAGE
+            if len(pool) >= size and (is_known or not isinstance(found, Piece)):
+                yield pool
+                pool = []
+        if pool:
+            yield pool
+
     def _transcript(self, request: Request) -> Transcript:
         target = None if request.lang is None else request.targets[request.lang]
         guessed = request.lang is None
         lang = UNDETERMINED if guessed else request.lang
         return Transcript(self.rules, request.task, lang, target, guessed)
 
-    def _pieces(
-        self, sources: Sequence[Source]
-    ) -> Iterator[tuple[int, Piece | _End | SourceError]]:
+    def _pieces(self, sources: Sequence[Source]) -> Iterator[tuple[int, _Read]]:
         """Numbers of the sources with their pieces, and after those the end of each source."""
         for i, source in enumerate(sources):
             samples = 0
@@ -132,6 +154,7 @@ class Pipeline:
             try:
                 for piece in split(counted(), self.rate_hz, self.segments):
                     self._check_length(source, piece)
+                    self._tell_of_guess(source, piece)
                     yield i, piece
                 yield i, _End(samples / self.rate_hz)
             except SourceError as err:
@@ -144,6 +167,19 @@ class Pipeline:
                 f"expected at least {self.encoder.shortest / self.rate_hz:.3f} s of speech, "
                 f"found {len(piece.samples) / self.rate_hz:.3f} s",
             )
+
+    def _tell_of_guess(self, source: Source, piece: Piece) -> None:
+        """Warn, once, where it is not known whether the model can take so much audio at once."""
+        seconds = len(piece.samples) / self.rate_hz
+        if not self.segments.is_guess or self._told_of_guess or seconds <= _SURELY_TRAINED_S:
+            return
+        self._told_of_guess = True
+        logging.warning(
+            "%s: %.1f s are decoded at once, for the model does not say how long its training "
+            "utterances were (%g s are assumed); if text is missing or repeated, set a lower "
+            "max_segment_s (--max_segment_s, or SegmentOptions)",
+            *(source.name, seconds, self.segments.segment_s),
+        )
 
     def pieces(self, source: Source) -> Iterator[Piece]:
         """Pieces of a source.

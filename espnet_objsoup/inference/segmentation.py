@@ -17,6 +17,7 @@ from espnet_objsoup.inference.silence import SilenceDetector, frame_samples
 
 DEFAULT_MAX_SEGMENT_S = 30.0
 LEAST_MAX_SEGMENT_S = 1.0
+MOST_MAX_SEGMENT_S = 24 * 3600.0
 # Silences in a word are shorter than the first, those between utterances longer than the second;
 # the third parts even less than an utterance.
 _SHORTEST_PAUSE_S = 0.2
@@ -52,9 +53,10 @@ class SegmentOptions:
         """Check the lengths."""
         for name in ("max_segment_s", "max_whole_s"):
             value = getattr(self, name)
-            if value is not None and not value >= LEAST_MAX_SEGMENT_S:
+            if value is not None and not LEAST_MAX_SEGMENT_S <= value <= MOST_MAX_SEGMENT_S:
                 raise InferenceError(
-                    f"{name}: expected at least {LEAST_MAX_SEGMENT_S} s, found {value}"
+                    f"{name}: expected at least {LEAST_MAX_SEGMENT_S} s and at most "
+                    f"{MOST_MAX_SEGMENT_S:.0f} s, found {value}"
                 )
         if not self.overlap_s >= 0.0:
             raise InferenceError(f"overlap_s: expected 0 s or more, found {self.overlap_s}")
@@ -73,7 +75,9 @@ class SegmentOptions:
             segment = whole = self.max_segment_s
         if self.max_whole_s is not None:
             whole = self.max_whole_s
-        return SegmentLengths(segment, max(segment, whole), min(self.overlap_s, segment / 4))
+        is_guess = trained is None and self.max_segment_s is None
+        overlap = min(self.overlap_s, segment / 4)
+        return SegmentLengths(segment, max(segment, whole), overlap, is_guess)
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ class SegmentLengths:
         segment_s: longest segment of audio that is cut.
         whole_s: longest audio that is not.
         overlap_s: of segments without a pause between them.
+        is_guess: how long the training utterances were is not known.
     """
 
     segment_s: float
     whole_s: float
     overlap_s: float
+    is_guess: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,21 @@
 """Guessing the language by what the decoder finds probable."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from espnet_objsoup.inference import InferenceError, SearchOptions, Speech2Text, language
+from espnet_objsoup.inference import (
+    InferenceError,
+    SearchOptions,
+    Speech2Text,
+    language,
+    pipeline,
+)
+from espnet_objsoup.inference.search import Searches
 
 from ..experiment import make_experiment
 
@@ -57,6 +66,29 @@ def test_a_long_recording_has_one_language(small: Speech2Text) -> None:
     (result,) = small(0.3 * draw.standard_normal(16000 * 4))
     assert len(result.segments) > 2
     assert result.lang in ("en", "fr")
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_guess_does_not_depend_on_what_stands_before(
+    small: Speech2Text, noises: list[np.ndarray], before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first three pieces count, wherever the pools of a list end."""
+    monkeypatch.setattr(pipeline, "_POOLED_BATCHES", 2)
+    draw = np.random.default_rng(3)
+    recording = (0.3 * draw.standard_normal(16000 * 4)).astype(np.float32)
+    counts = []
+    scores = pipeline.language_log_likelihoods
+
+    def counted(searches: Searches, h: Tensor, *rest: Any) -> Tensor:
+        counts.append(len(h))
+        return scores(searches, h, *rest)
+
+    monkeypatch.setattr(pipeline, "language_log_likelihoods", counted)
+    found = small([noises[0]] * before + [recording], batch_size=2)[-1][0]
+    assert len(found.segments) > 3
+    assert sum(counts) == before + 3
+    (alone,) = small(recording)
+    assert (found.lang, found.text) == (alone.lang, alone.text)
 
 
 def test_a_model_without_ctc(tmp_path: Path, noises: list[np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where long audio is cut."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -135,11 +136,13 @@ def test_no_more_is_read_than_a_piece_needs() -> None:
 def test_lengths_of_a_model() -> None:
     trained = TrainedLength(12.0, 20.0)
     assert SegmentOptions().for_model(trained) == SegmentLengths(12.0, 20.0, 2.0)
-    assert SegmentOptions().for_model(None) == SegmentLengths(30.0, 30.0, 2.0)
+    assert SegmentOptions().for_model(None) == SegmentLengths(30.0, 30.0, 2.0, is_guess=True)
     assert SegmentOptions(8.0).for_model(trained) == SegmentLengths(8.0, 8.0, 2.0)
     assert SegmentOptions(max_whole_s=25).for_model(trained) == SegmentLengths(12.0, 25, 2.0)
     assert SegmentOptions(4.0, overlap_s=3).for_model(None) == SegmentLengths(4.0, 4.0, 1.0)
-    for wrong in ({"max_segment_s": 0.5}, {"max_whole_s": 0}, {"overlap_s": -1}):
+    for wrong in ({"max_segment_s": 0.5}, {"max_whole_s": 0}, {"overlap_s": -1},
+                  {"max_segment_s": math.inf}, {"max_whole_s": math.inf},
+                  {"max_segment_s": math.nan}):  # fmt: skip
         with pytest.raises(InferenceError, match=next(iter(wrong))):
             SegmentOptions(**wrong)
 
@@ -153,5 +156,8 @@ def test_lengths_of_training(tmp_path) -> None:
     assert found.usual_s == pytest.approx(0.95, abs=0.01)
     assert trained_length({**conf, "trained_length_s": [2.5, 4]}) == TrainedLength(2.5, 4.0)
     assert trained_length(conf, lambda name: None) is None
+    for wrong in ([math.inf, math.inf], [math.nan, -1], [2, 1], [0, 1], ["a", "b"], [1], "x"):
+        with pytest.raises(InferenceError, match="trained_length_s: expected two lengths"):
+            trained_length({**conf, "trained_length_s": wrong})
     shapes.write_text("utt1 120,80\n")
     assert trained_length(conf) is None

@@ -28,6 +28,20 @@ def test_what_the_model_can_do(small: Speech2Text) -> None:
     assert (small.target_languages("fr"), small.target_languages("en")) == (["en"], [])
 
 
+def test_an_assumed_length_is_told_once(
+    small_experiment: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Speech2Text(
+        small_experiment / "config.yaml", small_experiment / "model.pth",
+        options=SearchOptions(beam_size=1, maxlenratio=-2),
+    )  # fmt: skip
+    wave = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32) / 10
+    model(wave[:RATE], lang="fr")
+    assert caplog.text == ""
+    model([wave, wave], lang="fr")
+    assert caplog.text.count("does not say how long its training utterances were") == 1
+
+
 @pytest.mark.parametrize("task", ["asr", "st"])
 def test_a_list_is_decoded_as_its_parts_are(
     small: Speech2Text, noises: list[np.ndarray], task: str
