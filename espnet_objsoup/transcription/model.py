@@ -7,11 +7,11 @@ Loading imports torch and espnet2, which takes many seconds; a mistake is told b
 import io
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espnet_objsoup.decoding.options import (
     DecodeOptions,
@@ -134,11 +134,17 @@ def choose_model(args: Namespace) -> ModelChoice:
         recommended = files.inference_config
         options = SearchOptions() if recommended is None else _search_options(recommended)
     conf = read_train_config(files.train_config)
-    heads = ModelOptions.from_dict(conf.get("model_conf") or {})
     return ModelChoice(
-        files, tuple(conf["objectives"]), heads.asr_ctc_weight > 0,
+        files, tuple(conf["objectives"]), _has_ctc(conf, files.train_config),
         options, segments, args.device, args.dtype,
     )  # fmt: skip
+
+
+def _has_ctc(conf: Mapping[str, Any], path: Path) -> bool:
+    try:
+        return ModelOptions.from_dict(conf.get("model_conf") or {}).asr_ctc_weight > 0
+    except (ValueError, TypeError) as err:
+        raise InferenceError(f"{path}: model_conf: {err}") from err
 
 
 def _search_options(path: Path) -> SearchOptions:
