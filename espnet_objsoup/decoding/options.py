@@ -154,7 +154,7 @@ def read_train_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InferenceError(
             f"{path}: expected config.yaml of a trained experiment, found none; train first "
-            "(stage 11) or correct --train_config"
+            "(stage 11) or correct the path"
         )
     try:
         conf = read_mapping(path)
