@@ -87,7 +87,14 @@ def _upload(args: argparse.Namespace, folder: Path) -> str:
             f"{plan.repository} for one that tells how to get the model from there",
             file=sys.stderr,
         )
-    lines = table_lines(table_entry(plan.meta, plan.repository))
+    entry = table_entry(plan.meta, plan.repository)
+    if not entry["corpus"]:
+        print(
+            "warning: the model does not say what it was trained on, so that nobody finds it in "
+            "the ESPnet model zoo by its corpus; pack with --corpus or --recipe",
+            file=sys.stderr,
+        )
+    lines = table_lines(entry)
     table = args.packed.with_name(f"{args.packed.stem}.table.csv")
     write_bytes(table, lines.encode())
     print(f"line for the ESPnet model zoo's table.csv (also in {table}):\n{lines.splitlines()[1]}")

@@ -5,6 +5,7 @@ import hashlib
 import traceback
 
 import pytest
+import yaml
 from huggingface_hub import constants
 
 from espnet_objsoup.bin.upload import main
@@ -344,6 +345,15 @@ class TestCommand:
     def test_a_card_that_names_another_repository(self, packed, hub, capsys):
         assert main(["--packed", str(packed), "--hf_repo", "ada/other"]) == 0
         assert "warning: the model card names ada/tiny" in capsys.readouterr().err
+
+    def test_a_model_that_does_not_say_its_corpus(self, tmp_path, hub, capsys):
+        files = model_files()
+        meta = yaml.safe_load(files["meta.yaml"])
+        del meta["objsoup"]["recipe"]
+        files["meta.yaml"] = yaml.safe_dump(meta).encode()
+        path = write_zip(tmp_path / "tiny.zip", files)
+        assert main(["--packed", str(path), "--hf_repo", "ada/tiny"]) == 0
+        assert "pack with --corpus or --recipe" in capsys.readouterr().err
 
     def test_what_is_sent_over_other_files_is_said(self, packed, hub, capsys):
         hub.state.add_repository("ada/tiny", {"README.md": b"by hand", WEIGHTS: b"of another"})
