@@ -96,14 +96,23 @@ def make_case(root: Path, case: str) -> list[Path]:
     return [make_run(root / "train_covost2", FORTY_ONE, epochs=2, layers=18)]
 
 
+class Pages(dict[str, Path]):
+    """Pages of the cases, made when they are first asked for."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        super().__init__()
+        self.factory = factory
+
+    def __missing__(self, case: str) -> Path:
+        root = self.factory.mktemp(case)
+        self[case] = root / "report.html"
+        write_report(make_report(make_case(root, case)), self[case])
+        return self[case]
+
+
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    found = {}
-    for case in CASES:
-        root = tmp_path_factory.mktemp(case)
-        found[case] = root / "report.html"
-        write_report(make_report(make_case(root, case)), found[case])
-    return found
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    return Pages(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +142,7 @@ def open_page(browser: "Browser", path: Path, width: int, **options: str) -> "Pa
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("case", CASES)
 def test_figures_can_be_read(
-    browser: "Browser", pages: dict[str, Path], case: str, width: int, tmp_path: Path
+    browser: "Browser", pages: Pages, case: str, width: int, tmp_path: Path
 ) -> None:
     page = open_page(browser, pages[case], width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -148,7 +157,7 @@ def test_figures_can_be_read(
     page.close()
 
 
-def test_runs_stand_side_by_side(browser: "Browser", pages: dict[str, Path]) -> None:
+def test_runs_stand_side_by_side(browser: "Browser", pages: Pages) -> None:
     page = open_page(browser, pages["three"], 1400)
     figures = page.locator("#losses figure")
     assert figures.locator("figcaption").all_inner_texts() == ["a", "b", "bilevel_as"]
@@ -158,9 +167,7 @@ def test_runs_stand_side_by_side(browser: "Browser", pages: dict[str, Path]) -> 
     page.close()
 
 
-def test_overlaps_are_found_where_there_are_some(
-    browser: "Browser", pages: dict[str, Path]
-) -> None:
+def test_overlaps_are_found_where_there_are_some(browser: "Browser", pages: Pages) -> None:
     page = open_page(browser, pages["one"], 1400)
     page.add_style_tag(content="#losses figure svg text { font-size: 40px !important; }")
     found = page.evaluate(OVERLAPS)
@@ -168,7 +175,7 @@ def test_overlaps_are_found_where_there_are_some(
     page.close()
 
 
-def test_dark_and_light_can_be_read(browser: "Browser", pages: dict[str, Path]) -> None:
+def test_dark_and_light_can_be_read(browser: "Browser", pages: Pages) -> None:
     for scheme in ("light", "dark"):
         page = open_page(browser, pages["three"], 1400, color_scheme=scheme)
         contrasts = page.evaluate(CONTRASTS)
