@@ -131,11 +131,12 @@ def test_weights_move_and_are_logged(tmp_path: Path) -> None:
     assert rows[-1]["soup_grad_norm/asr/de"] > 0
 
 
-def test_monitoring_takes_exactly_the_static_step(tmp_path: Path) -> None:
+def test_monitoring_takes_the_static_step(tmp_path: Path) -> None:
+    """But for rounding: measured steps add up the same gradients in another order."""
     static = run(ObjSoupTrainer, tmp_path / "static")
     conf = {"trainer_conf": {"recipe": "static", "monitor": True, "layers": LAYERS}}
     monitored = run(ObjSoupTrainer, tmp_path / "monitored", **conf)
-    assert torch.equal(parameters(static), parameters(monitored))
+    torch.testing.assert_close(parameters(static), parameters(monitored), rtol=1e-12, atol=1e-14)
     rows = [
         json.loads(line) for line in (tmp_path / "monitored/soup.jsonl").read_text().splitlines()
     ]
