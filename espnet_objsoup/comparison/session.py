@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from espnet_objsoup.bin.cli import print_error
 from espnet_objsoup.comparison.calibrate import Calibration
 from espnet_objsoup.comparison.plan import Arm, Comparison, Variant
 from espnet_objsoup.comparison.process import Commands
@@ -65,7 +66,12 @@ class Session:
             return 0
         if not self.args.table:
             for variant in self.variants:
-                self._do(self._place(variant))
+                try:
+                    self._do(self._place(variant))
+                except (ValueError, OSError, RuntimeError) as err:
+                    # Other variants have data of their own.
+                    print_error(err)
+                    self.failed.append(f"{variant.name} (as a whole)")
         self._write_table()
         if self.failed:
             print(f"failed: {', '.join(self.failed)}; the same command tries these again")

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from espnet_objsoup.comparison.bootstrap import N_SAMPLES
+from espnet_objsoup.comparison.bootstrap import N_SAMPLES, Difference
 from espnet_objsoup.comparison.conflict_table import conflict_lines
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import EQUAL_COST, Comparison
@@ -125,7 +125,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{fmean(values):.1f}{deviation}"
 
 
-def _difference(difference: Any, p: float | None) -> str:
+def _difference(difference: Difference | None, p: float | None) -> str:
     if difference is None or p is None:
         return "-"
     star = " *" if p < _LEVEL else ""

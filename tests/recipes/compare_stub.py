@@ -2,7 +2,8 @@
 """Stands in for run.sh in tests of compare.sh: no model is trained, scoring is the real one.
 
 How good an experiment is depends on its arm and seed; a file `fail` in the working directory names
-experiments whose training fails, a file `slow` holds seconds that a training takes.
+experiments whose training fails and directories of data whose preparation does, a file `slow` holds
+seconds that a training takes.
 """
 
 import json
@@ -12,11 +13,6 @@ import time
 from pathlib import Path
 
 import yaml
-
-from espnet_objsoup.bin.score import main as score
-from espnet_objsoup.data.synthesis.lexicon import load_lexicon
-from espnet_objsoup.data.synthesis.linearise import linearise
-from espnet_objsoup.data.synthesis.sentences import SentenceSampler
 
 N_TEST = 30
 # Share of words that are wrong.
@@ -37,7 +33,13 @@ def main() -> None:
         decode(options)
 
 
+# Imports of a part are its own: a stand-in is started dozens of times.
 def prepare(options: dict[str, str]) -> None:
+    from espnet_objsoup.data.synthesis.lexicon import load_lexicon
+    from espnet_objsoup.data.synthesis.linearise import linearise
+    from espnet_objsoup.data.synthesis.sentences import SentenceSampler
+
+    fail_if_asked(options["--datadir"])
     sampler = SentenceSampler(load_lexicon("small"), 1)
     for split in ("train", "dev", "test"):
         path = Path(options["--dumpdir"]) / "raw" / split
@@ -66,6 +68,12 @@ def prepare(options: dict[str, str]) -> None:
     tokens.write_text("<blank>\n<unk>\na\n<sos/eos>\n")
 
 
+def fail_if_asked(name: str) -> None:
+    if Path("fail").exists() and name in Path("fail").read_text().split():
+        print("the last words of", name)
+        sys.exit(3)
+
+
 def train(options: dict[str, str]) -> None:
     tag = options["--tag"]
     exp = Path(options["--expdir"]) / tag
@@ -74,9 +82,7 @@ def train(options: dict[str, str]) -> None:
     (exp / "config.yaml").write_text(yaml.safe_dump(conf))
     if Path("slow").exists():
         time.sleep(float(Path("slow").read_text()))
-    if Path("fail").exists() and tag in Path("fail").read_text().split():
-        print("the last words of", tag)
-        sys.exit(3)
+    fail_if_asked(tag)
     if "--init_param" in options:
         assert Path(options["--init_param"].split(":")[0]).exists(), options["--init_param"]
     epochs = conf["max_epoch"]
@@ -114,6 +120,8 @@ SCAN = {
 
 
 def decode(options: dict[str, str]) -> None:
+    from espnet_objsoup.bin.score import main as score
+
     exp = Path(options["--expdir"]) / options["--tag"]
     raw = Path(options["--dumpdir"]) / "raw"
     conf = yaml.safe_load((exp / "config.yaml").read_text())

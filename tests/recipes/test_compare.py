@@ -116,6 +116,17 @@ def test_a_failed_run_is_told_and_stops_no_other(recipe: Path) -> None:
     assert "1 of 2 runs are there" in mended.stdout
 
 
+def test_data_that_cannot_be_made_stop_no_other_variant(recipe: Path) -> None:
+    (recipe / "fail").write_text("data_compare_k3")
+    arguments = ["--arms", "static", "--seeds", "1", "--variants", "k3 narrow"]
+    failed = compare(recipe, *arguments)
+    assert failed.returncode == 1
+    assert "  the last words of data_compare_k3\n" in failed.stderr
+    assert "failed: k3 (as a whole)" in failed.stdout
+    names = [str(p.relative_to(recipe / "results")) for p in recipe.glob("results/*/*.json")]
+    assert names == ["narrow/static_seed1.json"]
+
+
 def test_a_result_of_another_configuration_or_data_is_not_taken(recipe: Path) -> None:
     assert compare(recipe, "--arms", "static", "--seeds", "1").returncode == 0
     conf = recipe / "conf" / "train_compare.yaml"
