@@ -41,6 +41,7 @@ _WORD = re.compile(r"[\w.+,()=-]{0,100}", re.ASCII)
 _MAX_NUMBER = 1_000_000
 # Filters of the front end are computed before that: windows and bands.
 _MAX_FILTER = 1 << 28
+_NO_MODEL = "no model needs that: the configuration is damaged, or made to do harm"
 _SKIPPED = {"token_list", "objectives"}
 
 
@@ -70,8 +71,9 @@ def check_self_contained(conf: Mapping[str, Any], where: Path, advice: str) -> N
     for key, value in _options(conf):
         reason = "" if key in _OWN_FILES else _fault(key, value)
         if reason:
-            raise ModelError(f"{where}: {key}: {reason}, found {str(value)[:80]!r}; {advice}")
-    _check_filters(conf, where, advice)
+            remedy = advice if isinstance(value, str) else _NO_MODEL
+            raise ModelError(f"{where}: {key}: {reason}, found {str(value)[:80]!r}; {remedy}")
+    _check_filters(conf, where)
 
 
 def _options(conf: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -107,7 +109,7 @@ def _fault(key: str, value: Any) -> str:
     return ""
 
 
-def _check_filters(conf: Mapping[str, Any], where: Path, advice: str) -> None:
+def _check_filters(conf: Mapping[str, Any], where: Path) -> None:
     front = conf.get("frontend_conf")
     if not isinstance(front, Mapping):
         return
@@ -116,5 +118,5 @@ def _check_filters(conf: Mapping[str, Any], where: Path, advice: str) -> None:
     if product > _MAX_FILTER:
         raise ModelError(
             f"{where}: frontend_conf: expected n_fft x n_mels up to {_MAX_FILTER}, found "
-            f"{product}; {advice}"
+            f"{product}; {_NO_MODEL}"
         )
