@@ -59,8 +59,8 @@ SIZES = {
     # utterances for differences to show.
     "compare": Size(
         "small",
-        (1200, 60, 200),
-        (60, 4, 8),
+        (2400, 60, 200),
+        (120, 6, 8),
         7,
         (20.0, 40.0),
         ("en", "fr", "de"),
