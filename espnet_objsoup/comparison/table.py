@@ -19,7 +19,7 @@ _MEASURES = {"asr": "WER", "st": "BLEU"}
 _HEAD = f"""# Comparison
 
 Made by `./compare.sh`; docs/comparison.md says what is compared and how. Mean and standard
-deviation over seeds. Differences are to the first row, in means over languages, with an interval of
+deviation over seeds. Differences are to `REFERENCE`, in means over languages, with an interval of
 95 % and p from a paired bootstrap over utterances and seeds ({N_SAMPLES} samples); `*`: p is below
 {_LEVEL} after Holm's correction for all arms of the table. CPU: minutes of one core for training,
 starts of its processes included. MB: most memory of a process.
@@ -37,7 +37,7 @@ def render(results: Path, comparison: Comparison, decoding: Mapping[str, Any]) -
     Raises:
         ResultError: if a file is no result.
     """
-    lines, everything = [_HEAD], []
+    lines, everything = [_HEAD.replace("REFERENCE", comparison.reference)], []
     for name in comparison.variants:
         for variant in (name, name + EQUAL_COST):
             found = load_all(results, variant)
