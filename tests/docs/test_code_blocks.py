@@ -160,7 +160,7 @@ def known_options(command: Command) -> frozenset[str] | None:
     return None
 
 
-OURS = re.compile(r"(run|compare)\.sh$|^tools/|^objsoup$|^python$|^torchrun$|^tools/venv/bin/python$")
+OURS = re.compile(r"(run|compare)\.sh$|^tools/|^objsoup$|^python$|^torchrun$")
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if OURS.search(c.words[0])], ids=str)
