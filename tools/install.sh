@@ -63,9 +63,10 @@ cd "$(dirname "$0")/.."
 venv=tools/venv
 stamp="${venv}/.installed"
 wanted=$(cat setup.py tools/constraints.txt tools/install.sh | sha256sum | cut -d ' ' -f 1)
-is_current() {
-    [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ] && is_suitable "${venv}/bin/python"
-}
+# A venv that was killed while it was made has an interpreter, and neither pip nor `activate`, which
+# comes last.
+is_whole() { [ -f "${venv}/bin/activate" ] && is_suitable "${venv}/bin/python"; }
+is_current() { [ -f "${stamp}" ] && [ "$(cat "${stamp}")" = "${wanted}" ] && is_whole; }
 if is_current; then
     log "${venv} is up to date"
     exit 0
@@ -82,7 +83,7 @@ if command -v flock >/dev/null 2>&1; then
 fi
 
 start=${SECONDS}
-if ! is_suitable "${venv}/bin/python"; then
+if ! is_whole; then
     python=$(find_python)
     log "making ${venv} with ${python} ($("${python}" --version))"
     rm -rf "${venv}"

@@ -356,6 +356,7 @@ def test_run_scripts_go_on_from_a_stage_with_the_same_options(recipe: Recipe) ->
 KILLS = {
     "kill -9 of the script": (signal.SIGKILL, False),
     "kill of the script": (signal.SIGTERM, False),
+    "kill of all": (signal.SIGTERM, True),
     "kill -9 of all": (signal.SIGKILL, True),
     "Ctrl-C": (signal.SIGINT, True),
 }

@@ -192,7 +192,9 @@ _end_by_signal() { # STATUS
     trap '' INT TERM HUP
     if [ -n "${_process}" ]; then
         kill_tree "${_process}"
-        wait "${_process}" || true
+        # Not `wait`: if the process has ended at the same time, by a signal to the whole group, bash
+        # may wait for the watcher instead, which waits for this script.
+        while kill -0 "${_process}" 2>/dev/null; do sleep 0.1; done
     fi
     log "interrupted; run the same command again to go on" >&2
     exit "$1"

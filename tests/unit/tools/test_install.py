@@ -76,6 +76,23 @@ def test_environment_that_is_up_to_date_is_left_alone() -> None:
     assert "up to date" in again.stdout
 
 
+def test_environment_that_was_killed_while_it_was_made_is_made_anew(
+    install: Path, tmp_path: Path
+) -> None:
+    """It has an interpreter, and a stamp by a run after it, but neither pip nor `activate`."""
+    binaries = tmp_path / "tools" / "venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "python").symlink_to(sys.executable)
+    script = "cat setup.py tools/constraints.txt tools/install.sh | sha256sum | cut -d ' ' -f 1"
+    stamp = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    (tmp_path / "tools" / "venv" / ".installed").write_bytes(stamp.stdout)
+    # The choice of an interpreter is where making begins.
+    again = run(install, PYTHON="/bin/false")
+    assert "PYTHON: expected a working Python" in again.stderr
+    (binaries / "activate").touch()
+    assert "up to date" in run(install).stdout
+
+
 def test_constraints_are_names_and_versions_only() -> None:
     lines = (ROOT / "tools" / "constraints.txt").read_text().splitlines()
     assert lines[0].startswith("#")
