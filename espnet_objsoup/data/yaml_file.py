@@ -41,7 +41,7 @@ def load_yaml(content: bytes) -> Any:
         line = content.count(b"\n", 0, err.start) + 1
         raise YamlError(f"byte {content[err.start]:#x}, which is no UTF-8", line) from err
     try:
-        values = yaml.safe_load(text)
+        values = _load(text)
         _refuse_cycles(values, {})
         return values
     except yaml.YAMLError as err:
@@ -51,6 +51,31 @@ def load_yaml(content: bytes) -> Any:
     except _FAULTS as err:
         words = " ".join(str(err).split())[:200]
         raise YamlError(f"a value that cannot be read ({type(err).__name__}: {words})") from err
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, but for keys that are given twice: it would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value[:100]} for the second time",
+                    problem_mark=key.start_mark,
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _refuse_cycles(value: Any, finished: dict[int, bool]) -> None:

@@ -5,6 +5,7 @@ Notation: N layers, K objectives. A layer's score is the mean cosine between its
 expected gradients; it cannot fall below -1 / (K - 1).
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,13 @@ class LayerSelector:
                     f"{', '.join(self.names)}"
                 )
             return tuple(i for i in everything if self.names[i] in self.conf.names)
+        if self.conf.last_k > len(self.names) and self.names:
+            logging.warning(
+                "trainer_conf.layers.last_k: expected at most the %d layers that there are, found "
+                "%d; all are measured",
+                len(self.names),
+                self.conf.last_k,
+            )
         return tuple(everything)[-self.conf.last_k :]
 
     @property

@@ -144,3 +144,9 @@ def test_state() -> None:
     assert restored.selected == selector.selected == (0, 2)
     with pytest.raises(LayerError, match="train with the same layers"):
         LayerSelector(NAMES[:2], LayersConf()).load_state_dict(selector.state_dict())
+
+
+def test_more_layers_than_there_are_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    selector = LayerSelector(["a", "b"], LayersConf(policy="last_k", last_k=7))
+    assert selector.selected == (0, 1)
+    assert "expected at most the 2 layers that there are, found 7" in caplog.text

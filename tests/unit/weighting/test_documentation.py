@@ -13,11 +13,14 @@ from espnet_objsoup.objectives import (
     RECIPES,
     REFUSED,
     WEIGHTINGS,
+    LayersConf,
+    SoupConf,
     level_coefficients,
     resolve_levels,
     soup_table,
 )
 from espnet_objsoup.objectives.penalties import PENALTIES
+from espnet_objsoup.objectives.soup_conf import SOUP_KEYS
 from espnet_objsoup.weighting import Soup
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -43,6 +46,16 @@ def test_weightings(name: str) -> None:
     row = f"| `{name}` | {info.summary} | {info.source} | {info.needs} | {options or '-'} |"
     assert row in TEXT.splitlines()
     assert not info.extra or f'pip install "torchjd[{info.extra}]"' in TEXT
+
+
+def test_other_keys() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \| ", TEXT, re.MULTILINE))
+    for conf in (SoupConf(), LayersConf()):
+        for key, default in vars(conf).items():
+            if key in SOUP_KEYS or key == "layers":
+                continue
+            written = yaml.safe_load(rows[key])
+            assert written == (list(default) if isinstance(default, tuple) else default), key
 
 
 def test_refusals() -> None:
