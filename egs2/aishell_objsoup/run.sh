@@ -44,6 +44,8 @@ if [ -n "${librispeech}" ]; then
     # Pieces for English words, a token for each Chinese character.
     tokens=(--bpe_groups "en|zh" --nbpe "${nbpe}|char")
 fi
+# Told before anything is installed; a download makes them, the mini corpus needs none.
+[ "${mini}" = true ] || [ "${download}" = true ] || need_folders aishell librispeech
 [ -z "${aishell}" ] || export AISHELL="${aishell}"
 [ -z "${librispeech}" ] || export LIBRISPEECH="${librispeech}"
 

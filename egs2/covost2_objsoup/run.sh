@@ -41,6 +41,8 @@ if [ "${mini}" = true ]; then
             ;;
     esac
 fi
+# Told before anything is installed; a download makes them, the mini corpus needs none.
+[ "${mini}" = true ] || [ "${download}" = true ] || need_folders commonvoice covost2
 [ -z "${commonvoice}" ] || export COMMONVOICE="${commonvoice}"
 [ -z "${covost2}" ] || export COVOST2="${covost2}"
 

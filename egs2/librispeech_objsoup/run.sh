@@ -44,6 +44,8 @@ if [ -n "${aishell}" ]; then
     # Pieces for English words, a token for each Chinese character.
     tokens=(--bpe_groups "en|zh" --nbpe "${tokens[1]}|char")
 fi
+# Told before anything is installed; a download makes them, the mini corpus needs none.
+[ "${mini}" = true ] || [ "${download}" = true ] || need_folders librispeech aishell
 [ -z "${librispeech}" ] || export LIBRISPEECH="${librispeech}"
 [ -z "${aishell}" ] || export AISHELL="${aishell}"
 [ "${unlabelled_subset}" = none ] || other_options=(--keep_unlabelled true "${other_options[@]}")

@@ -57,6 +57,7 @@ def test_the_real_layout_is_read_from_where_it_lies(finished: tuple[Path, str]) 
     [
         ([], "COMMONVOICE: expected a folder, found nothing; set it in the environment"),
         (["--commonvoice", "."], "COVOST2: expected a folder, found nothing"),
+        (["--commonvoice", "/nope"], "--commonvoice: expected a folder that this machine sees"),
         (
             ["--commonvoice", ".", "--covost2", "."],
             r"expected es/ or cv-corpus-(.|\n)*covost_v2\.ca_en\.tsv: not found",

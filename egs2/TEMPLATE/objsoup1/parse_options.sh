@@ -47,6 +47,15 @@ usage_error() {
     exit 2
 }
 
+# need_folders NAME...    options that, where they are given, have to name a folder
+need_folders() {
+    local name
+    for name in "$@"; do
+        [ -z "${!name}" ] || [ -d "${!name}" ] ||
+            usage_error "--${name}" "a folder that this machine sees" "${!name}"
+    done
+}
+
 _is_option() {
     local name
     for name in "${_option_names[@]}"; do
