@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pauses = [draw.uniform(0.0, duration / args.kills) for _ in range(args.kills)]
             status, output, killed = run_stage(command, pauses, draw)
             same = digest(stage, args.recipe) == expected
-            failures += not (status == 0 and same)
+            failures += not (status == 0 and same and killed)
             print(
                 f"stage {stage}: {len(expected)} files; killed {', '.join(killed) or 'nothing'}; "
                 f"exit status {status}; {'the same' if same else 'ANOTHER'} result",

@@ -4,8 +4,10 @@
 A kill leaves the old file or the new one; with `fsync` so does a power cut.
 """
 
+import errno
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -86,6 +88,18 @@ def size_of(state: Any) -> int:
     return sum(x.numel() * x.element_size() + _OVERHEAD_BYTES for x in tensors)
 
 
+# What `zipfile` raises for damage; RuntimeError where a bit says that an entry is encrypted.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    RuntimeError,
+    struct.error,
+)
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames last through a power cut, where the file system can."""
     handle = os.open(directory, os.O_RDONLY)
@@ -125,12 +139,17 @@ def check_intact(path: Path) -> None:
 
     Raises:
         DamagedCheckpointError: saying what is wrong.
-        OSError: if the file cannot be read.
+        OSError: if there is no such file, or it may not be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as err:
+    except _DAMAGE as err:
+        raise DamagedCheckpointError(f"{path}: damaged ({err})") from err
+    except OSError as err:
+        # A wrong bit in the table of contents leads to places that are none, a bad sector to EIO.
+        if err.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+            raise
         raise DamagedCheckpointError(f"{path}: damaged ({err})") from err
     if wrong is not None:
         raise DamagedCheckpointError(f"{path}: damaged (wrong checksum of {wrong})")

@@ -6,6 +6,7 @@ the newest of them is overwritten it becomes `checkpoint.previous.pth`: the last
 """
 
 import logging
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,11 @@ def _read(path: Path) -> Found:
 
     check_intact(path)
     # Mapped: of gigabytes of parameters nothing is read.
-    state = safe_torch_load(path, map_location="cpu", mmap=True)
+    try:
+        state = safe_torch_load(path, map_location="cpu", mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, ValueError, LookupError, EOFError) as err:
+        first = (str(err).splitlines() or [type(err).__name__])[0]
+        raise DamagedCheckpointError(f"{path}: damaged ({first})") from err
     try:
         epoch, ours = int(state["reporter"]["epoch"]), state.get(KEY) or {}
     except (KeyError, TypeError, AttributeError) as err:

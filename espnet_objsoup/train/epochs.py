@@ -31,7 +31,7 @@ from torch.amp import GradScaler
 from espnet_objsoup.train.checkpoints import Checkpoints, Found
 from espnet_objsoup.train.epoch_files import EpochFiles
 from espnet_objsoup.train.parallel_model import wrap
-from espnet_objsoup.train.process_group import done_by_first
+from espnet_objsoup.train.process_group import check_same, done_by_first
 from espnet_objsoup.train.saved_model import saved_parameters
 from espnet_objsoup.train.step_checkpoints import StepCheckpoints
 
@@ -97,9 +97,11 @@ class Epochs:
                 break
         else:
             logging.info("The training was finished at %d epochs", self.options.max_epoch)
-        if self.is_first:
-            self.files.average(self.reporter)
-            self.files.remove_old(self.reporter)
+        self._first_does(self._finish)
+
+    def _finish(self) -> None:
+        self.files.average(self.reporter)
+        self.files.remove_old(self.reporter)
 
     def _resume(self) -> Found | None:
         if not self.options.resume:
@@ -107,6 +109,11 @@ class Epochs:
                 self.checkpoints.set_aside()
             return None
         found = self.checkpoints.find()
+        if self.distributed_option.distributed:
+            # One that goes on from an older state would train on in silence: DDP makes parameters
+            # equal, not the optimiser's state.
+            own = "no checkpoint" if found is None else f"{found}, number {found.serial}"
+            check_same(own, "checkpoint to resume from")
         if found is not None:
             self.trainer.resume(
                 checkpoint=found.path,
@@ -264,8 +271,10 @@ class Epochs:
             self.reporter.wandb_log()
 
     def _write(self, epoch: int) -> None:
-        self._report()
-        self._save(epoch)
+        try:
+            self._report()
+        finally:  # a drawing that fails ends training, and costs no epoch
+            self._save(epoch)
 
     def _save(self, epoch: int) -> None:
         state = self._state()

@@ -134,11 +134,39 @@ def done_by_first(work: Callable[[], None], is_first: bool, device: str) -> None
         except Exception as err:  # raised below, after the others know
             failure = err
     failed = torch.tensor(int(failure is not None), device=device)
-    distributed.broadcast(failed, 0)
+    try:
+        distributed.broadcast(failed, 0)
+    except RuntimeError:
+        if failure is not None:
+            raise failure from None  # what it says matters more than that the others are gone
+        raise
     if failure is not None:
         raise failure
     if failed:
         raise LostProcessError(
             f"process {distributed.get_rank()} of {distributed.get_world_size()} ends, because "
             "process 0 could not write its files; what it says tells why"
+        )
+
+
+def check_same(own: str, what: str) -> None:
+    """Make sure that all processes have found the same.
+
+    Args:
+        own: what this process has found, in words.
+        what: it is.
+
+    Raises:
+        LostProcessError: in all processes, if one has found something else.
+    """
+    from torch import distributed
+
+    found: list[str] = [""] * distributed.get_world_size()
+    distributed.all_gather_object(found, own)
+    if len(set(found)) > 1:
+        each = "; ".join(f"process {rank}: {value}" for rank, value in enumerate(found))
+        raise LostProcessError(
+            f"{what}: expected the same in all processes, found {each}. A disk that they share may "
+            "not show all of them the newest files yet, or one of them cannot read a file: compare "
+            f"the directory on all machines; then {_RESUME}"
         )

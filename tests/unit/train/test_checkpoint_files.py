@@ -149,3 +149,21 @@ def test_leftovers_are_removed(tmp_path: Path) -> None:
     removed = files.remove_leftovers(tmp_path)
     assert [path.name for path in removed] == [".checkpoint.pth.tmp", ".averaging.tmp"]
     assert os.listdir(tmp_path) == ["checkpoint.pth"]
+
+
+def test_any_wrong_bit_in_the_table_of_contents_is_damage(tmp_path: Path) -> None:
+    """No other error, which would end training instead of taking the checkpoint before."""
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.arange(4)}, path)
+    whole = path.read_bytes()
+    found = 0
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for bit in range(0, 8, 2):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                files.check_intact(path)
+            except files.DamagedCheckpointError:
+                found += 1
+    assert found > 100

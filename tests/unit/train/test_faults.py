@@ -227,3 +227,24 @@ def test_a_time_out_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, val
     monkeypatch.setenv("OBJSOUP_PROCESS_TIMEOUT_S", value)
     with pytest.raises(ValueError, match="OBJSOUP_PROCESS_TIMEOUT_S: expected seconds from 1"):
         timeout_s()
+
+
+@pytest.mark.parametrize("others", ["after epoch 3, number 7", "after epoch 2, number 5"])
+def test_processes_agree_on_the_checkpoint(monkeypatch: pytest.MonkeyPatch, others: str) -> None:
+    from torch import distributed
+
+    from espnet_objsoup.train.process_group import LostProcessError, check_same
+
+    def gather(found: list[str], own: str) -> None:
+        found[:] = [own, others]
+
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    own = "after epoch 3, number 7"
+    if others == own:
+        check_same(own, "checkpoint")
+        return
+    with pytest.raises(
+        LostProcessError, match="process 0: after epoch 3.*process 1: after epoch 2"
+    ):
+        check_same(own, "checkpoint")
