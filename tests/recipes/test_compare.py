@@ -208,6 +208,8 @@ def test_nothing_goes_on_after_it_was_ended(recipe: Path, number: signal.Signals
     process = subprocess.Popen(
         [str(recipe / "compare.sh"), "--arms", "static flat", "--seeds", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # Ignored where tests run in the background, which the script would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_until(lambda: sum("--stage 11" in line for line in calls(recipe)) == 2)
     assert len(stubs(recipe)) == 2
