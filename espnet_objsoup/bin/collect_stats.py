@@ -22,7 +22,7 @@ from espnet_objsoup.bin.data_options import add_cluster
 from espnet_objsoup.bin.input_checks import check_tokens
 from espnet_objsoup.bin.train import expand
 from espnet_objsoup.data.cluster_jobs import client_starter
-from espnet_objsoup.data.commands import Command, how_it_died, read_log, run_commands
+from espnet_objsoup.data.commands import Command, died, how_it_died, read_log, run_commands
 from espnet_objsoup.data.files import naming_place, room_left, write_bytes
 from espnet_objsoup.data.parallel import ONE_THREAD, StartClient
 
@@ -120,16 +120,11 @@ def failure(directories: Sequence[Path], failed: int, status: int | None) -> str
     # Training says in one line what the user can mend; after anything else the traceback helps.
     begin = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
     reason = lines[-15:] if begin is None else lines[begin:]
-    how = how_it_died(status) if _died(status) else f"exit status {status}"
+    how = how_it_died(status) if died(status) else f"exit status {status}"
     return (
         f"collect_stats: job {directories[failed].name} of {len(directories)} failed ({how}); "
         f"finished ones are kept{room_left(log)}. {log} ends:\n" + "\n".join(reason)
     )
-
-
-def _died(status: int | None) -> bool:
-    """Whether a job did not end by itself, for which the others need not be ended."""
-    return status is None or status < 0
 
 
 def done_mark(directory: Path) -> Path:
@@ -173,7 +168,7 @@ def run_jobs(
         RuntimeError: as soon as a job fails, with the end of its log; the others are ended, for
             what the one finds wrong all do. After those that were killed the others go on.
     """
-    died: dict[int, int | None] = {}
+    killed: dict[int, int | None] = {}
     waiting = [i for i, directory in enumerate(directories) if not done_mark(directory).exists()]
     if len(waiting) < len(directories):
         print(f"{len(directories) - len(waiting)} finished job(s) of an earlier run are kept")
@@ -185,17 +180,17 @@ def run_jobs(
     with tqdm(total=len(todo), desc="collect statistics", unit="job") as progress:
         for number, status in run_commands(todo, n_jobs, start_client):
             progress.update()
-            if _died(status):
-                died[waiting[number]] = status
+            if died(status):  # which is no reason to end the others
+                killed[waiting[number]] = status
             elif status != 0:
                 raise RuntimeError(failure(directories, waiting[number], status))
             else:
                 done_mark(directories[waiting[number]]).touch()
-    if died:
-        first = min(died)
-        others = ", ".join(directories[i].name for i in sorted(died) if i != first)
+    if killed:
+        first = min(killed)
+        others = ", ".join(directories[i].name for i in sorted(killed) if i != first)
         more = f"\nJobs that failed besides: {others}" if others else ""
-        raise RuntimeError(failure(directories, first, died[first]) + more)
+        raise RuntimeError(failure(directories, first, killed[first]) + more)
 
 
 def collect(args: argparse.Namespace, rest: Sequence[str]) -> str:

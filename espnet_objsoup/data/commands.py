@@ -43,6 +43,11 @@ class Command:
     header: bool = False
 
 
+def died(status: int | None) -> bool:
+    """Whether a command did not end by itself, by a status of `run_commands`."""
+    return status is None or status < 0
+
+
 def how_it_died(status: int | None) -> str:
     """A status of `run_commands`, other than one that the command chose itself, in words."""
     if status is None or status == -signal.SIGKILL:

@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_objsoup.bin.cli import run_command
-from espnet_objsoup.data.commands import Command, how_it_died, read_log, run_commands
+from espnet_objsoup.data.commands import Command, died, how_it_died, read_log, run_commands
 from espnet_objsoup.data.datadir import DataDir, read
 from espnet_objsoup.data.files import naming_place, room_left, write_bytes
 from espnet_objsoup.data.parallel import StartClient, terminated_as_interrupted
@@ -275,7 +275,7 @@ def _failure(failed: Mapping[Job, int | None], n_jobs: int) -> str:
 
 
 def _how(status: int | None) -> str:
-    return f" ({how_it_died(status)})" if status is None or status < 0 else ""
+    return f" ({how_it_died(status)})" if died(status) else ""
 
 
 @contextmanager
