@@ -74,21 +74,15 @@ def by_parameters(calls: Sequence[Call]) -> list[list[int]]:
 
     They are the calls of one module, or of several that share a parameter.
     """
-    groups: list[list[int]] = []
-    group_of: dict[int, list[int]] = {}
+    groups: list[tuple[set[int], list[int]]] = []
     for position, call in enumerate(calls):
-        keys = [id(parameter) for parameter in call.parameters]
-        known = {id(group_of[key]): group_of[key] for key in keys if key in group_of}
-        group, *others = known.values() or [[]]
-        if not known:
-            groups.append(group)
-        group.append(position)
-        for other in others:
-            group += other
-            groups = [g for g in groups if g is not other]
-        for member in group if others else [position]:
-            group_of.update((id(parameter), group) for parameter in calls[member].parameters)
-    return [sorted(group) for group in groups]
+        keys, positions = {id(parameter) for parameter in call.parameters}, [position]
+        for group in [group for group in groups if group[0] & keys]:
+            groups.remove(group)
+            keys |= group[0]
+            positions += group[1]
+        groups.append((keys, positions))
+    return [sorted(positions) for _, positions in groups]
 
 
 def blocks_by_parameter(
