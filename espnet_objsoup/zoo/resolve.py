@@ -12,7 +12,7 @@ BLOCKS = (
     "frontend_conf", "specaug_conf", "normalize_conf", "preencoder_conf", "encoder_conf",
     "asr_decoder_conf", "st_decoder_conf", "ssl_conf", "model_conf", "preprocessor_conf",
 )  # fmt: skip
-# Without these files the model cannot be built.
+# The model's own files, without which it cannot be built.
 NEEDED = ("bpemodel", "token_list", "normalize_conf.stats_file")
 
 Find = Callable[[str], Path | None]
@@ -23,8 +23,22 @@ def path_options(conf: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("bpemodel", "token_list"):
         if isinstance(conf.get(key), str):
             yield key, conf[key]
-    for key in BLOCKS:
-        yield from _strings(conf.get(key), key)
+    for block in BLOCKS:
+        for key, value in leaves(conf.get(block), block):
+            if _is_path(key, value):
+                yield key, value
+
+
+def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """What an option holds in the end: dotted keys and values; items of a list share its key."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from leaves(item, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item, key)
+    else:
+        yield key, value
 
 
 def map_paths(conf: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
@@ -128,17 +142,6 @@ def _by_tail(path: Path, roots: Sequence[Path]) -> Path | None:
             if found.is_file():
                 return found
     return None
-
-
-def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _strings(item, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item, key)
-    elif _is_path(key, value):
-        yield key, value
 
 
 def _is_path(key: str, value: Any) -> bool:

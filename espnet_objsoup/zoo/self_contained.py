@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_objsoup.zoo.errors import ModelError
+from espnet_objsoup.zoo.resolve import NEEDED, leaves
 
 # Of espnet2/tasks/asr.py and `espnet_objsoup.tasks.components`. None is in all of them.
 COMPONENTS: dict[str, frozenset[str]] = {
@@ -29,8 +30,6 @@ COMPONENTS: dict[str, frozenset[str]] = {
     "ssl": frozenset({"best_rq", "cpc"}),
     "preprocessor": frozenset({"objsoup"}),
 }  # fmt: skip
-# Files of the model itself, which are found in it and nowhere else.
-_OWN_FILES = ("bpemodel", "token_list", "normalize_conf.stats_file")
 # Names of options that files or models are given to.
 _NAMES_A_MODEL = re.compile(
     r"(^|_)(model|models|path|paths|url|urls|ckpt|checkpoint|upstream|pretrained|download|file"
@@ -69,7 +68,7 @@ def check_self_contained(conf: Mapping[str, Any], where: Path, advice: str) -> N
             f"adapters are made for other models; {advice}"
         )
     for key, value in _options(conf):
-        reason = "" if key in _OWN_FILES else _fault(key, value)
+        reason = "" if key in NEEDED else _fault(key, value)
         if reason:
             remedy = advice if isinstance(value, str) else _NO_MODEL
             raise ModelError(f"{where}: {key}: {reason}, found {str(value)[:80]!r}; {remedy}")
@@ -78,20 +77,9 @@ def check_self_contained(conf: Mapping[str, Any], where: Path, advice: str) -> N
 
 def _options(conf: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Options and their dotted names; those of the token list are no options."""
-
-    def walk(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            for name, item in value.items():
-                yield from walk(item, f"{key}.{name}")
-        elif isinstance(value, list | tuple):
-            for item in value:
-                yield from walk(item, key)
-        else:
-            yield key, value
-
     for key, value in conf.items():
         if key not in _SKIPPED or isinstance(value, str):
-            yield from walk(value, key)
+            yield from leaves(value, key)
 
 
 def _fault(key: str, value: Any) -> str:
@@ -100,7 +88,7 @@ def _fault(key: str, value: Any) -> str:
         if not _WORD.fullmatch(value) or ".." in value:
             return "expected a word or a number, no file and no address"
         if _NAMES_A_MODEL.search(key.rpartition(".")[2].lower()):
-            return f"expected a model without other files than {', '.join(_OWN_FILES)}"
+            return f"expected a model without other files than {', '.join(NEEDED)}"
     elif isinstance(value, int | float):
         if not abs(value) <= _MAX_NUMBER:  # nor NaN
             return f"expected a number up to {_MAX_NUMBER}"
