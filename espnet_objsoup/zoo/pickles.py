@@ -8,7 +8,6 @@ programs load a model's file without it.
 import pickletools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.torch_zip import read_pickle
@@ -41,22 +40,19 @@ def check_weights(path: Path) -> None:
     """
     try:
         with open(path, "rb") as file:
-            _check(file, str(path))
+            content = read_pickle(file, str(path))
     except OSError as err:
         raise ModelError(f"{path}: expected weights, found {err.strerror or err}") from err
-
-
-def _check(file: BinaryIO, name: str) -> None:
-    strange = sorted(set(_calls(read_pickle(file, name), name)) - _ALLOWED)
+    strange = sorted(set(_calls(content, path)) - _ALLOWED)
     if strange:
         raise ModelError(
-            f"{name}: expected tensors only, found a pickle that would use "
+            f"{path}: expected tensors only, found a pickle that would use "
             f"{', '.join(item.replace(' ', '.') for item in strange)}; such a file can run any "
             "program, do not load it. Its owner can pack the model again (stage 14)"
         )
 
 
-def _calls(content: bytes, name: str) -> Iterator[str]:
+def _calls(content: bytes, path: Path) -> Iterator[str]:
     """Everything that a pickle imports, as `module name`."""
     try:
         for opcode, argument, _ in pickletools.genops(content):
@@ -66,5 +62,5 @@ def _calls(content: bytes, name: str) -> Iterator[str]:
                 yield f"opcode {opcode.name}"
     except (ValueError, IndexError, UnicodeDecodeError, KeyError) as err:
         raise ModelError(
-            f"{name}: expected a list of tensors, found a damaged one ({err})"
+            f"{path}: expected a list of tensors, found a damaged one ({err})"
         ) from err

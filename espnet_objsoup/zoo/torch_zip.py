@@ -32,7 +32,7 @@ _MAX_DESCRIPTOR_BYTES = 24
 # A pickle of weights lists tensors; more than this is something else.
 _MAX_PICKLE_BYTES = 256 << 20
 _MAX_DIRECTORY_BYTES = 256 << 20
-PICKLE = "data.pkl"
+_PICKLE = "data.pkl"
 # All records that torch.save writes; `constants.pkl`, say, makes torch run a program.
 _RECORD = re.compile(
     r"data\.pkl|data/\d{1,9}|version|byteorder|\.format_version|\.storage_alignment"
@@ -86,7 +86,7 @@ def _read_pickle(file: BinaryIO) -> bytes:
     entries = _entries(_read(file, begin, end - begin), count)
     _check_records([entry.name for entry in entries])
     contents = _contents(file, entries, begin)
-    chosen = next(entry for entry in entries if entry.name.partition("/")[2] == PICKLE)
+    chosen = next(entry for entry in entries if entry.name.partition("/")[2] == _PICKLE)
     if chosen.size > _MAX_PICKLE_BYTES:
         raise _ForeignError(f"a list of tensors of {chosen.size} bytes")
     return _read(file, contents[chosen.name], chosen.size)
@@ -98,12 +98,11 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
     record = _unpacked(_END, file, size - _END.size, b"PK\x05\x06", "no end record at its end")
     *disks, here, count, length, begin, comment = record[1:]
     end = size - _END.size
-    large = None
     if end >= _LOCATOR64.size + _END64.size:
-        large = _END64.unpack(_read(file, end - _LOCATOR64.size - _END64.size, _END64.size))
         locator = _LOCATOR64.unpack(_read(file, end - _LOCATOR64.size, _LOCATOR64.size))
         if locator[0] == b"PK\x06\x07":
             end -= _LOCATOR64.size + _END64.size
+            large = _END64.unpack(_read(file, end, _END64.size))
             if locator[1:] != (0, end, 1) or large[:2] != (b"PK\x06\x06", _END64.size - 12):
                 raise _ForeignError("its 64-bit end record is not where it is said to be")
             short = (here, count, length, begin)
@@ -164,8 +163,8 @@ def _check_records(names: list[str]) -> None:
     strange = [record for record in records if not _RECORD.fullmatch(record)]
     if strange:
         raise _ForeignError(f"{strange[0][:80]!r}, which torch.save does not write")
-    if len(set(records)) != len(records) or PICKLE not in records:  # `_RECORD` is lower case
-        raise _ForeignError(f"not every record once, or no {PICKLE}")
+    if len(set(records)) != len(records) or _PICKLE not in records:  # `_RECORD` is lower case
+        raise _ForeignError(f"not every record once, or no {_PICKLE}")
 
 
 def _contents(file: BinaryIO, entries: list[_Entry], end: int) -> dict[str, int]:
