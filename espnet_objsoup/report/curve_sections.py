@@ -182,7 +182,7 @@ def conflicts(runs: Sequence[RunData]) -> Section:
         several = len(run.levels) > 1
         curves = []
         for i, name in enumerate(["all", *map(str, range(1, len(run.levels) + 1))]):
-            series = run.soup_series(f"soup_conflict/{name}") if _measures(run) else None
+            series = run.soup.conflict_rate(name) if run.soup else None
             if series is None or (i > 0 and (not several or len(run.levels[i - 1].objectives) < 2)):
                 continue
             label = "all pairs" if i == 0 else f"within level {name}"
@@ -193,11 +193,6 @@ def conflicts(runs: Sequence[RunData]) -> Section:
         if not curves:
             section.missing.append(f"{run.name}: {why_no_soup(run)}")
     return _section(section, runs, panels, strokes, limits=(-0.02, 1.02), log=False)
-
-
-def _measures(run: RunData) -> bool:
-    """Whether there were gradients to measure; a rate of 0 is no finding otherwise."""
-    return run.soup is not None and bool(run.soup.names("soup_grad_norm/"))
 
 
 def gradient_norms(runs: Sequence[RunData], strokes: Strokes) -> Section:

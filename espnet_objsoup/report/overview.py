@@ -29,7 +29,7 @@ def overview(runs: Sequence[RunData]) -> Section:
         "training": _progress,
         "layers measured": _layers,
         "best validation loss": _best_loss,
-        "conflict rate": lambda run: _tail(run, "soup_conflict/all", ".2f"),
+        "conflict rate": _conflict_rate,
         "steps not taken": _skipped,
         "seconds per step": _seconds,
         "WER (%), mean": lambda run: _number(mean_of(run, "asr", "wer"), ".1f"),
@@ -86,10 +86,9 @@ def _best_loss(run: RunData) -> str:
     return f"{series.values[best]:.4g} (epoch {best + 1})"
 
 
-def _tail(run: RunData, name: str, form: str) -> str:
-    measured = run.soup is not None and bool(run.soup.names("soup_grad_norm/"))
-    series = run.soup_series(name) if measured else None
-    return _UNKNOWN if series is None else _number(series.tail_mean(), form)
+def _conflict_rate(run: RunData) -> str:
+    series = run.soup.conflict_rate("all") if run.soup else None
+    return _UNKNOWN if series is None else _number(series.tail_mean(), ".2f")
 
 
 def _skipped(run: RunData) -> str:

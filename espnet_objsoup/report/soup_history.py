@@ -78,6 +78,16 @@ class SoupHistory:
         changed = (chosen[:, 1:] != chosen[:, :-1]).any(0) & (chosen[:, 1:] == 1.0).any(0)
         return self.series[f"soup_selected/{names[0]}"].steps[1:][changed].tolist()
 
+    def conflict_rate(self, name: str) -> Series | None:
+        """Share of pairs in conflict: `all`, or the number of a level; None if it is not known.
+
+        Without gradients, which not all weightings need, the file says 0, which is no finding.
+        """
+        rate = self.series.get(f"soup_conflict/{name}")
+        if rate is None or not rate.known or not self.names("soup_grad_norm/"):
+            return None
+        return rate
+
     def names(self, prefix: str) -> list[str]:
         """What follows `prefix` in the names of curves, in the order of the file."""
         return [name[len(prefix) :] for name in self.series if name.startswith(prefix)]
