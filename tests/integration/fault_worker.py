@@ -25,8 +25,8 @@ import yaml
 from espnet_objsoup.bin import train
 from espnet_objsoup.train import checkpoint_files
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
-from tests.integration.test_distributed import write_data
-from tests.unit.experiment import CONFIG, TOKENS
+from tests.integration.test_distributed import write_inputs
+from tests.unit.experiment import CONFIG
 
 TIMEOUT_S = 15
 COLUMNS = ("wav.scp", "text", "st_text", "utt2lang", "utt2tgt")
@@ -48,12 +48,7 @@ CONF = {
 
 
 def prepare(out: Path) -> None:
-    for split, n in (("train", 24), ("valid", 6)):
-        write_data(out / "data" / split, n)
-        (out / "stats" / split).mkdir(parents=True)
-        (out / "data" / split / "speech_shape").rename(out / "stats" / split / "speech_shape")
-    (out / "tokens").mkdir()
-    (out / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+    write_inputs(out, train=24, valid=6)
     (out / "train.yaml").write_text(yaml.safe_dump(CONF))
 
 

@@ -135,17 +135,22 @@ def write_data(directory: Path, n: int) -> None:
         (directory / name).write_text("".join(lines))
 
 
+def write_inputs(directory: Path, **sizes: int) -> None:
+    """What training needs: data of so many utterances by split, their lengths, tokens."""
+    for split, n in sizes.items():
+        write_data(directory / "data" / split, n)
+        stats = directory / "stats" / split
+        stats.mkdir(parents=True)
+        (directory / "data" / split / "speech_shape").rename(stats / "speech_shape")
+    (directory / "tokens").mkdir()
+    (directory / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+
+
 @pytest.mark.parametrize("trainer", ["default", "objsoup"])
 def test_training_command_under_torchrun(tmp_path: Path, trainer: str) -> None:
     import yaml
 
-    for split, n in (("train", 24), ("valid", 8)):
-        write_data(tmp_path / "data" / split, n)
-        stats = tmp_path / "stats" / split
-        stats.mkdir(parents=True)
-        (tmp_path / "data" / split / "speech_shape").rename(stats / "speech_shape")
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "tokens" / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+    write_inputs(tmp_path, train=24, valid=8)
     conf = {
         **{key: value for key, value in CONFIG.items() if key not in ("objectives", "token_type")},
         "trainer": trainer,
