@@ -15,6 +15,7 @@ import numpy as np
 
 from espnet_objsoup.bin.input_checks import model_sample_rate
 from espnet_objsoup.decoding.options import InferenceError
+from espnet_objsoup.objectives.numbers import is_number
 
 TRAINED_LENGTH = "trained_length_s"  # in a model's configuration
 # A few long utterances have taught it nothing.
@@ -72,10 +73,10 @@ def trained_length(
 
 
 def _noted(value: object) -> TrainedLength:
-    if isinstance(value, list) and len(value) == 2:
-        numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
-        if len(numbers) == 2 and 0 < numbers[0] <= numbers[1] <= _LONGEST_S:
-            return TrainedLength(float(numbers[0]), float(numbers[1]))
+    if isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
+        usual, longest = value
+        if 0 < usual <= longest <= _LONGEST_S:
+            return TrainedLength(float(usual), float(longest))
     raise InferenceError(
         f"{TRAINED_LENGTH}: expected two lengths in seconds, above 0 and at most {_LONGEST_S}, the "
         f"usual and the longest one, found {str(value)[:80]}"
