@@ -29,9 +29,9 @@ from espnet_objsoup.zoo.meta import (
     TRAIN_CONFIG,
     Meta,
 )
-from espnet_objsoup.zoo.pretrained import default_weights
+from espnet_objsoup.zoo.pretrained import default_weights, packed_conf
 from espnet_objsoup.zoo.privacy import check_public, public_results
-from espnet_objsoup.zoo.resolve import Find, in_experiment, in_package, map_paths, resolve
+from espnet_objsoup.zoo.resolve import Find, in_experiment, map_paths, resolve
 from espnet_objsoup.zoo.self_contained import check_self_contained
 from espnet_objsoup.zoo.versions import install_command, package_version
 from espnet_objsoup.zoo.weights import prepare_weights
@@ -257,8 +257,5 @@ def _write_checked(target: Path, contents: Mapping[str, Content], timestamp: int
         limits = replace(Limits(), gb=float("inf"), entries=float("inf"))
         unpacked = Path(directory) / "unpacked"
         meta = unpack(written, unpacked, limits)
-        config = unpacked / meta.yaml_files[TRAIN_CONFIG]
-        conf = for_model(read_conf(config))
-        check_self_contained(conf, config, _NOT_SELF_CONTAINED)
-        resolve(conf, in_package(unpacked), config)
+        packed_conf(unpacked / meta.yaml_files[TRAIN_CONFIG], unpacked, _NOT_SELF_CONTAINED)
         written.replace(target)

@@ -7,6 +7,7 @@ Imports neither torch nor espnet2.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from espnet_objsoup.inference.lengths import noted_length
 from espnet_objsoup.zoo.archive import check_nested
@@ -144,10 +145,7 @@ def _packed(directory: Path, cache_dir: Path | None) -> PretrainedModel:
     for key in meta.yaml_files:
         check_yaml(paths[key])
     config = paths[TRAIN_CONFIG]
-    # Nothing but what the model is built from, so that all of it has been checked.
-    conf = for_model(read_conf(config))
-    check_self_contained(conf, config, _NOT_SELF_CONTAINED)
-    resolved = resolve(conf, in_package(directory), config)
+    resolved = packed_conf(config, directory, _NOT_SELF_CONTAINED)
     for _, value in path_options(resolved):
         check_nested(Path(value))
     return PretrainedModel(
@@ -157,6 +155,23 @@ def _packed(directory: Path, cache_dir: Path | None) -> PretrainedModel:
         directory=directory,
         inference_config=paths.get(INFERENCE_CONFIG),
     )
+
+
+def packed_conf(config: Path, directory: Path, advice: str) -> dict[str, Any]:
+    """Configuration of a packed model with absolute paths, once it is known to be harmless.
+
+    Args:
+        config: its file.
+        directory: of the model.
+        advice: as in `check_self_contained`.
+
+    Raises:
+        ModelError: if it is no model's, or needs anything but the files in the directory.
+    """
+    # Nothing but what the model is built from, so that all of it has been checked.
+    conf = for_model(read_conf(config))
+    check_self_contained(conf, config, advice)
+    return resolve(conf, in_package(directory), config)
 
 
 def _download(tag: str, cache_dir: Path | None) -> Path:
