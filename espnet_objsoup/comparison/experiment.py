@@ -4,7 +4,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from espnet_objsoup.comparison.counts import bleu_counts, error_counts, ngram_totals, pack, score_of
 from espnet_objsoup.comparison.fingerprint import test_fingerprint
 from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.report.soup_history import FILE_NAME, ScanRecord, read_soup_history
 
 _DETAILS = {"wer": "score_wer", "cer": "score_cer", "st": "score_bleu"}
 _BATCH = re.compile(r"epoch (\d+)/\d+, batch \d+/(\d+):")
@@ -176,47 +177,44 @@ def conflicts_of(directory: Path) -> dict[str, Any]:
         Empty without that file; otherwise `refreshes`, `conflict` (mean over refreshes of the share
         of pairs with a negative cosine), the last `coefficients`, and, where there were scans, for
         each of them `cosines`: pair -> layer -> cosine, and `scores`: layer -> mean cosine.
+
+    Raises:
+        ReportError: if the file is damaged.
     """
-    path = directory / "soup.jsonl"
+    path = directory / FILE_NAME
     if not path.exists():
         return {}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    refreshes = [line for line in lines if line["kind"] == "refresh"]
-    scans = [line for line in lines if line["kind"] == "scan"]
-    found: dict[str, Any] = {"refreshes": len(refreshes)}
-    shares = [line["soup_conflict/all"] for line in refreshes if _number(line, "soup_conflict/all")]
-    if shares:
-        found["conflict"] = round(fmean(shares), 4)
-    if refreshes:
+    history = read_soup_history(path)
+    found: dict[str, Any] = {"refreshes": history.refreshes}
+    rate = history.conflict_rate("all")
+    if rate is not None:
+        found["conflict"] = round(rate.tail_mean(1.0), 4)
+    if history.refreshes:
         prefix = "soup_coefficient/"
-        last = refreshes[-1].items()
         found["coefficients"] = {
-            key.removeprefix(prefix): value for key, value in last if key.startswith(prefix)
+            name: history.series[prefix + name].last for name in history.names(prefix)
         }
-    if scans:
-        found["scans"] = [_scan(line) for line in scans]
+    if history.scans:
+        found["scans"] = [_scan(scan) for scan in history.scans]
     return found
 
 
-def _number(line: Mapping[str, Any], key: str) -> bool:
-    return isinstance(line.get(key), int | float)
-
-
-def _scan(line: Mapping[str, Any]) -> dict[str, Any]:
-    objectives, cosines = line["objectives"], {}
-    for i, first in enumerate(objectives):
-        for j, second in enumerate(objectives[:i]):
-            by_layer = {
-                layer: round(line["cosines"][k][i][j], 3)
-                for k, layer in enumerate(line["layers"])
-                if line["counted"][k][i][j] and line["cosines"][k][i][j] is not None
-            }
+def _scan(scan: ScanRecord) -> dict[str, Any]:
+    cosines = {}
+    for i, first in enumerate(scan.objectives):
+        for j, second in enumerate(scan.objectives[:i]):
+            known = zip(scan.layers, scan.cosines[:, i, j].tolist(), strict=True)
+            by_layer = {layer: round(value, 3) for layer, value in known if not math.isnan(value)}
             if by_layer:
                 cosines[f"{second} {first}"] = by_layer
-    names = line["layers"]
     return {
-        "epoch": line["epoch"],
-        "scores": dict(zip(names, line["scores"], strict=True)),
-        "errors": dict(zip(names, line["errors"], strict=True)),
+        "epoch": scan.epoch,
+        "scores": _by_layer(scan.layers, scan.scores),
+        "errors": _by_layer(scan.layers, scan.errors),
         "cosines": cosines,
     }
+
+
+def _by_layer(layers: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    known = (None if math.isnan(value) else value for value in values.tolist())
+    return dict(zip(layers, known, strict=True))

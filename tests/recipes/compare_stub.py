@@ -108,7 +108,7 @@ def train(options: dict[str, str]) -> None:
 
 REFRESH = {
     "kind": "refresh", "step": 20, "epoch": 2, "soup_conflict/all": 0.25,
-    "soup_coefficient/asr/en": 1.0,
+    "soup_coefficient/asr/en": 1.0, "soup_grad_norm/asr/en": 1.0,
 }  # fmt: skip
 SCAN = {
     "kind": "scan", "step": 10, "epoch": 1,

@@ -52,17 +52,19 @@ def test_conflicts(tmp_path: Path) -> None:
     assert conflicts_of(tmp_path) == {}
     scan = {
         "kind": "scan", "step": 9, "epoch": 3, "objectives": ["a", "b", "c"], "layers": ["x", "y"],
-        "scores": [0.1, -0.2], "errors": [0.01, 0.02],
+        "selected": [],
+        "scores": [0.1, -0.2], "errors": [0.01, None],
         "cosines": [[[1, 0.1, -0.3], [0.1, 1, 0], [-0.3, 0, 1]]] * 2,
         "counted": [[[0, 1, 1], [1, 0, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]],
     }  # fmt: skip
+    at = {"step": 1, "epoch": 1}
+    measured = {"kind": "refresh", **at, "soup_grad_norm/a": 1.0}
     refreshes = [
-        {"kind": "refresh", "soup_conflict/all": 0.0, "soup_coefficient/a": 1.0},
-        {"kind": "refresh", "soup_conflict/all": 0.5, "soup_coefficient/a": 0.25},
-        {"kind": "skipped"},
+        {**measured, "soup_conflict/all": 0.0, "soup_coefficient/a": 1.0},
+        {**measured, "soup_conflict/all": 0.5, "soup_coefficient/a": 0.25},
+        {"kind": "skipped", **at, "causes": {}},
     ]
-    lines = [json.dumps(line) for line in [*refreshes, scan]]
-    (tmp_path / "soup.jsonl").write_text("\n".join(lines) + "\n")
+    write_soup(tmp_path, *refreshes, scan)
     found = conflicts_of(tmp_path)
     assert (found["refreshes"], found["conflict"]) == (2, 0.25)
     assert found["coefficients"] == {"a": 0.25}
@@ -70,6 +72,17 @@ def test_conflicts(tmp_path: Path) -> None:
     # A pair that was not counted in a layer has no cosine there.
     assert of_scan["cosines"] == {"a b": {"x": 0.1}, "a c": {"x": -0.3, "y": -0.3}}
     assert of_scan["scores"] == {"x": 0.1, "y": -0.2}
+    assert of_scan["errors"] == {"x": 0.01, "y": None}
+
+
+def test_a_rate_without_gradients_is_no_finding(tmp_path: Path) -> None:
+    """Weights from losses (uw): the soup's estimate is empty, and its rate of conflicts is 0."""
+    write_soup(tmp_path, {"kind": "refresh", "step": 1, "epoch": 1, "soup_conflict/all": 0.0})
+    assert "conflict" not in conflicts_of(tmp_path)
+
+
+def write_soup(directory: Path, *lines: dict) -> None:
+    (directory / "soup.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_scores_that_the_utterances_do_not_add_up_to(tmp_path: Path) -> None:
