@@ -13,6 +13,8 @@ import torch
 from espnet_objsoup.bin import espnet_task, train
 from espnet_objsoup.bin.train import expand
 
+from ..hostile_pickle import MakesDirectory
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -268,23 +270,13 @@ def test_unknown_keys_of_optimisers(kind: str, name: str) -> None:
     assert message.startswith(f"{kind}_conf: unknown key nosuch for {kind}: {name}; known keys: ")
 
 
-class Makes:
-    """Makes a directory when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
-
-
 def test_weights_that_would_run_a_program_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """As --init_param reads them; other errors of that type keep their traceback."""
     from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
-    torch.save({"a": Makes(tmp_path / "made")}, tmp_path / "model.pth")
+    torch.save({"a": MakesDirectory(tmp_path / "made")}, tmp_path / "model.pth")
 
     class Task:
         @staticmethod

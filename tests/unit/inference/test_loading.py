@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that are somebody else's, damaged or hostile: errors in words, nothing run, no memory."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,7 @@ from espnet_objsoup.inference.loading import load_model
 from espnet_objsoup.tasks.objsoup import ObjSoupTask
 
 from ..experiment import make_experiment, parse
-
-
-class _Evil:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
+from ..hostile_pickle import MakesDirectory
 
 
 def changed(experiment: Path, directory: Path, **changes: Any) -> Path:
@@ -52,7 +44,7 @@ def test_no_variable_has_a_pickle_run(
         monkeypatch.setenv(variable, "1")
     for new_format in (True, False):
         path = tmp_path / "w.pth"
-        evil = {"w": _Evil(tmp_path / "ran")}
+        evil = {"w": MakesDirectory(tmp_path / "ran")}
         torch.save(evil, path, _use_new_zipfile_serialization=new_format)
         with pytest.raises(InferenceError, match="damaged or foreign file"):
             load_model(small_experiment / "config.yaml", path, "cpu", "float32")

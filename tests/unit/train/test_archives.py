@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ESPnet reads Kaldi archives with runs neither commands nor pickles. No torch here."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -16,22 +15,14 @@ import pytest
 from espnet_objsoup.data.audio_io import ark_entry, audio_info, espnet_type, is_pipe
 from espnet_objsoup.train.archives import run_nothing
 
+from ..hostile_pickle import MakesDirectory
+
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaldiio.matio, "pickle", kaldiio.matio.pickle)
     monkeypatch.setattr(kaldiio.utils, "my_popen", kaldiio.utils.my_popen)
     run_nothing()
-
-
-class Touch:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
 
 
 def load(directory: Path, location: str) -> object:
@@ -52,7 +43,7 @@ for location in sys.argv[1:]:
 
 def test_without_it_kaldiio_runs_both(tmp_path: Path) -> None:
     """What is guarded against; should kaldiio change, the guard can go."""
-    (tmp_path / "a.ark").write_bytes(b"u1 PKL" + pickle.dumps(Touch(tmp_path / "pickle")))
+    (tmp_path / "a.ark").write_bytes(b"u1 PKL" + pickle.dumps(MakesDirectory(tmp_path / "pickle")))
     # Another process: in this one a test that trained may have guarded it.
     command = [sys.executable, "-c", UNGUARDED, "a.ark:3", "|mkdir command; x.ark:1"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
@@ -63,7 +54,7 @@ def test_without_it_kaldiio_runs_both(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.filterwarnings("ignore:An error happend")
 def test_pickle_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.ark").write_bytes(b"u1 PKL" + pickle.dumps(Touch(tmp_path / "made")))
+    (tmp_path / "a.ark").write_bytes(b"u1 PKL" + pickle.dumps(MakesDirectory(tmp_path / "made")))
     with pytest.raises(
         ValueError, match=r"a\.ark, before byte 6: expected audio .* found a pickle"
     ):

@@ -3,7 +3,6 @@
 
 import collections
 import io
-import os
 import pickle
 import struct
 import zipfile
@@ -16,6 +15,7 @@ import torch
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.pickles import check_weights
 
+from ..hostile_pickle import MakesDirectory
 from .packages import TAG, package, refused, save_weights, write_zip
 
 WEIGHTS = f"exp/{TAG}/model.pth"
@@ -28,18 +28,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return package(path.read_bytes())
 
 
-class _Evil:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_weights_that_run_a_program(good: dict[str, bytes], tmp_path: Path, protocol: int) -> None:
     content = io.BytesIO()
-    torch.save({"w": _Evil(tmp_path / "ran")}, content, pickle_protocol=protocol)
+    torch.save({"w": MakesDirectory(tmp_path / "ran")}, content, pickle_protocol=protocol)
     path = write_zip(tmp_path / "m.zip", *({**good, WEIGHTS: content.getvalue()}).items())
     message = refused(path, tmp_path)
     assert "do not load it" in message
@@ -104,14 +96,14 @@ def _zipped(records: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-def _old_format_first(evil: _Evil) -> bytes:
+def _old_format_first(evil: MakesDirectory) -> bytes:
     """torch looks at the first bytes, others at the last ones."""
     content = io.BytesIO()
     torch.save({"w": evil}, content, _use_new_zipfile_serialization=False)
     return content.getvalue() + _zipped(_records())
 
 
-def _other_case(evil: _Evil) -> bytes:
+def _other_case(evil: MakesDirectory) -> bytes:
     """torch's look-up has no regard for case."""
     records = _records()
     good = records.pop("archive/data.pkl")
@@ -119,7 +111,7 @@ def _other_case(evil: _Evil) -> bytes:
     return _zipped({**first, "archive/zz/data.pkl": good, **records})
 
 
-def _two_directories(evil: _Evil) -> bytes:
+def _two_directories(evil: MakesDirectory) -> bytes:
     """Python adds what stands before an archive to the places that its records say."""
     records = _records()
     good = _zipped(records)
@@ -136,11 +128,11 @@ def _two_directories(evil: _Evil) -> bytes:
 
 @pytest.mark.parametrize("make", [_old_format_first, _other_case, _two_directories])
 def test_what_torch_reads_is_what_is_checked(
-    tmp_path: Path, make: Callable[[_Evil], bytes]
+    tmp_path: Path, make: Callable[[MakesDirectory], bytes]
 ) -> None:
     """Files that other readers of zip archives take for harmless."""
     path = tmp_path / "w.pth"
-    path.write_bytes(make(_Evil(tmp_path / "ran")))
+    path.write_bytes(make(MakesDirectory(tmp_path / "ran")))
     with zipfile.ZipFile(path) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
         assert b"mkdir" not in archive.read(name)
