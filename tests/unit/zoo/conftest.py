@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hub of its own for each test, and huggingface_hub's client set up for it."""
+"""A good archive; a hub of its own for each test, and huggingface_hub's client set up for it."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,6 +9,13 @@ from huggingface_hub import constants
 
 from tests.unit.zoo.hub_server import HubServer, running_hub
 from tests.unit.zoo.hub_settings import TOKEN
+from tests.unit.zoo.packages import package, save_weights
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Entries of an archive that is fine."""
+    return package(save_weights(tmp_path_factory.mktemp("weights") / "model.pth").read_bytes())
 
 
 @pytest.fixture

@@ -14,18 +14,11 @@ from espnet_objsoup.zoo.archive import Limits, unpack
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.pretrained import find_model
 
-from .packages import TAG, entry, package, refused, save_weights, write, write_zip
+from .packages import TAG, entry, refused, write, write_zip
 
 BASE = f"exp/{TAG}"
 WEIGHTS = f"{BASE}/model.pth"
 Entries = list[tuple[str | zipfile.ZipInfo, bytes]]
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Entries of an archive that is fine."""
-    path = save_weights(tmp_path_factory.mktemp("weights") / "model.pth")
-    return package(path.read_bytes())
 
 
 def test_a_good_archive_is_unpacked(good: dict[str, bytes], tmp_path: Path) -> None:

@@ -16,16 +16,9 @@ from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.pickles import check_weights
 
 from ..hostile_pickle import MakesDirectory
-from .packages import TAG, package, refused, save_weights, write_zip
+from .packages import TAG, refused, save_weights, write_zip
 
 WEIGHTS = f"exp/{TAG}/model.pth"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Entries of an archive that is fine."""
-    path = save_weights(tmp_path_factory.mktemp("weights") / "model.pth")
-    return package(path.read_bytes())
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

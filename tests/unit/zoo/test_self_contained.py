@@ -13,7 +13,7 @@ from espnet_objsoup.zoo.pack import PackRequest, pack
 from espnet_objsoup.zoo.pretrained import find_model
 from espnet_objsoup.zoo.self_contained import COMPONENTS
 
-from .packages import CONFIG, TAG, make_recipe, package, save_weights, write_zip
+from .packages import CONFIG, TAG, make_recipe, write_zip
 
 BASE = f"exp/{TAG}"
 LOADS = [
@@ -47,12 +47,6 @@ LOADS = [
     {"cleaner": "/etc/passwd"},
     {"frontend_conf": {"n_fft": 900_000, "n_mels": 900_000}},
 ]
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Entries of an archive that is fine."""
-    return package(save_weights(tmp_path_factory.mktemp("weights") / "model.pth").read_bytes())
 
 
 def found(good: dict[str, bytes], tmp_path: Path, change: dict[str, Any]) -> dict[str, Any]:
