@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections with curves over steps: losses, weights, coefficients, conflicts, norms, times."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -88,9 +88,9 @@ def _soup_section(
     """A section of the curves `prefix + name` of `soup.jsonl`."""
     panels = {}
     for run in runs:
-        names = [name for name in strokes if run.soup_series(prefix + name) is not None]
-        find = _finder(run, prefix)
-        curves = curves_of(names, strokes, find)
+        curves = curves_of(
+            list(strokes), strokes, lambda name, run=run: run.soup_series(prefix + name)
+        )
         if not curves:
             section.missing.append(f"{run.name}: {why_no_soup(run)}")
         elif _constant(curves):
@@ -121,10 +121,6 @@ def _constant(curves: Sequence[Curve]) -> bool:
     values = np.concatenate([curve.series.values for curve in curves])
     values = values[np.isfinite(values)]
     return len(values) > len(curves) and bool((values == values[0]).all())
-
-
-def _finder(run: RunData, prefix: str) -> Callable[[str], Series | None]:
-    return lambda name: run.soup_series(prefix + name)
 
 
 def weights(runs: Sequence[RunData], strokes: Strokes) -> Section:
