@@ -5,13 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from espnet_objsoup.report.style import (
-    INK,
-    PANEL_IN,
-    Stroke,
-    file_bytes,
-    inline_svg,
-)
+from espnet_objsoup.report.style import INK, PANEL_WIDTH_IN, Stroke, file_bytes, inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +47,7 @@ class PanelGroup:
     def _inline(self, title: str, panel: Panel) -> str:
         from matplotlib.figure import Figure
 
-        figure = Figure((PANEL_IN[0], panel.height_in), layout="constrained")
+        figure = Figure((PANEL_WIDTH_IN, panel.height_in), layout="constrained")
         panel.draw(figure.subplots())
         return inline_svg(figure, ", ".join(filter(None, (self.label, title))), panel.titles)
 
@@ -72,7 +66,7 @@ class PanelGroup:
         height = max(panel.height_in for panel in self.panels.values()) + 0.2
         keys = -(-len(self.legend) // (4 * n_columns))
         figure = Figure(
-            (PANEL_IN[0] * n_columns, height * n_rows + 0.17 * keys), layout="constrained"
+            (PANEL_WIDTH_IN * n_columns, height * n_rows + 0.17 * keys), layout="constrained"
         )
         all_axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, (title, panel) in zip(all_axes, self.panels.items(), strict=False):

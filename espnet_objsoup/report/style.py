@@ -29,7 +29,7 @@ INK, FAINT = "#010203", "#040506"
 _FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "Noto Sans",
 )  # fmt: skip
-PANEL_IN = (4.8, 2.7)
+PANEL_WIDTH_IN = 4.8
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,6 @@ def figure_style() -> Iterator[None]:
         "grid.color": FAINT,
         "grid.linewidth": 0.4,
         "grid.alpha": 0.25,
-        "hatch.linewidth": 0.4,
         "svg.fonttype": "none",
         "path.simplify": True,
         "lines.linewidth": 1.3,

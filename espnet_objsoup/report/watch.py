@@ -10,8 +10,9 @@ from pathlib import Path
 
 from espnet_objsoup.data.files import write_bytes
 from espnet_objsoup.report.page import Report, make_report
+from espnet_objsoup.report.soup_history import FILE_NAME
 
-_SOURCES = ("config.yaml", "soup.jsonl", "scores.json", "tensorboard/*/events.*")
+_SOURCES = ("config.yaml", FILE_NAME, "scores.json", "tensorboard/*/events.*")
 
 
 def write_report(report: Report, output: Path) -> str:
