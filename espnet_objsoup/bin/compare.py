@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from espnet_objsoup.bin.cli import (
     main_guard,
@@ -16,6 +15,7 @@ from espnet_objsoup.bin.cli import (
     string_list,
 )
 from espnet_objsoup.bin.data_options import true_or_false
+from espnet_objsoup.data.parallel import terminated_as_interrupted
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -74,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from espnet_objsoup.comparison.plan import PlanError
     from espnet_objsoup.comparison.session import Session
 
-    signal.signal(signal.SIGTERM, _interrupt)
     # One thread for each run: several that wait for each other are slower than one.
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        return Session.of(args).main()
+        with terminated_as_interrupted():
+            return Session.of(args).main()
     except PlanError as err:
         print_error(err)
         return 2
@@ -87,11 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the runs that have no result", flush=True)
-        return 130
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
