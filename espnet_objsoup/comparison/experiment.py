@@ -14,6 +14,7 @@ import numpy as np
 from espnet_objsoup.comparison.counts import bleu_counts, error_counts, ngram_totals, pack, score_of
 from espnet_objsoup.comparison.fingerprint import test_fingerprint
 from espnet_objsoup.data.datadir import DataDir, read
+from espnet_objsoup.evaluation.details import make_trn_id, read_trn
 from espnet_objsoup.report.soup_history import FILE_NAME, ScanRecord, read_soup_history
 
 _DETAILS = {"wer": "score_wer", "cer": "score_cer", "st": "score_bleu"}
@@ -138,10 +139,14 @@ def _texts(
     directory: Path, data: DataDir, task: str, key: str
 ) -> tuple[list[str], list[str], list[str]]:
     """Ids, references and hypotheses of a language or pair, sorted by id."""
-    sides = [_trn(directory / f"{side}.trn") for side in ("ref", "hyp")]
+    joined = directory.name == _DETAILS["cer"]
+    try:
+        sides = [read_trn(directory / f"{side}.trn", joined) for side in ("ref", "hyp")]
+    except FileNotFoundError as err:
+        raise ExperimentError(f"{err.filename}: not found; score again (stage 13)") from err
     langs, targets = data.columns["utt2lang"], data.columns["utt2tgt"]
     of_key = {
-        f"({speaker}-{utterance})": utterance
+        make_trn_id(speaker, utterance): utterance
         for utterance, speaker in data.columns["utt2spk"].items()
         if (langs[utterance] if task == "asr" else f"{langs[utterance]}-{targets[utterance]}")
         == key
@@ -153,21 +158,6 @@ def _texts(
         )
     references, hypotheses = ([side[trn] for trn in ids] for side in sides)
     return [of_key[trn] for trn in ids], references, hypotheses
-
-
-def _trn(path: Path) -> dict[str, str]:
-    """Text by NIST's id; tokens of characters are put together again."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except FileNotFoundError as err:
-        raise ExperimentError(f"{path}: not found; score again (stage 13)") from err
-    texts = {}
-    for line in lines:
-        text, _, key = line.rpartition("\t")
-        if path.parent.name == "score_cer":
-            text = "".join(" " if token == "<space>" else token for token in text.split(" "))
-        texts[key] = text
-    return texts
 
 
 def conflicts_of(directory: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from espnet_objsoup.evaluation.error_rate import align
 
+_SPACE = "<space>"  # among characters
+
 
 @dataclass(frozen=True)
 class ScoredUtterance:
@@ -29,8 +31,13 @@ class ScoredUtterance:
 
     @property
     def trn_id(self) -> str:
-        """Id as NIST's tools want it at the end of a line."""
-        return f"({self.speaker}-{self.utterance})"
+        """Id at the end of its lines."""
+        return make_trn_id(self.speaker, self.utterance)
+
+
+def make_trn_id(speaker: str, utterance: str) -> str:
+    """Id as NIST's tools want it at the end of a line."""
+    return f"({speaker}-{utterance})"
 
 
 def write_error_details(
@@ -47,7 +54,7 @@ def write_error_details(
     """
 
     def tokens(text: str, lang: str) -> list[str]:
-        return ["<space>" if token == " " else token for token in tokenize(text, lang)]
+        return [_SPACE if token == " " else token for token in tokenize(text, lang)]
 
     rows = [(u, tokens(u.reference, u.lang), tokens(u.hypothesis, u.lang)) for u in utterances]
     files = {
@@ -68,6 +75,25 @@ def write_translation_details(
         "result.txt": result,
     }
     _write(directory, files)
+
+
+def read_trn(path: Path, joined: bool = False) -> dict[str, str]:
+    """Texts of a `ref.trn` or `hyp.trn`, by the ids that `make_trn_id` gives.
+
+    Args:
+        path: of the file.
+        joined: tokens are characters, which are put together again.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    texts = {}
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        text, _, key = line.rpartition("\t")
+        if joined:
+            text = "".join(" " if token == _SPACE else token for token in text.split(" "))
+        texts[key] = text
+    return texts
 
 
 def _alignment(utterance: ScoredUtterance, reference: list[str], hypothesis: list[str]) -> str:
