@@ -67,10 +67,7 @@ class Run:
 
     def commands(self) -> list[list[str]]:
         """Commands in order; where a choice has to be made, `?` stands for the best candidate."""
-        found = []
-        for training in self.trainings:
-            found.append(self._train_command(training))
-        return [*found, self._decode_command()]
+        return [*map(self._train_command, self.trainings), self._decode_command()]
 
     def finished(self, results: Path, data: str) -> tuple[bool, str]:
         """Whether there is a result already.
