@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from humanfriendly import parse_size
+from humanfriendly import InvalidSize, parse_size
 
 from espnet_objsoup.data.audio_io import audio_info
 from espnet_objsoup.data.datadir import NO_VALUE
 
+_MAX_RATE_HZ = 1_000_000
 # A share of unknown tokens in the training data that no rare name explains.
 MAX_UNKNOWN = 0.1
 
@@ -40,12 +41,31 @@ def check_sample_rate(data_dir: Path, rate_hz: int, where: str) -> None:
 
 
 def model_sample_rate(conf: Mapping[str, Any]) -> int | None:
-    """Sample rate in Hz that a configuration gives its front end; None if it does not say."""
+    """Sample rate in Hz that a configuration gives its front end; None if it does not say.
+
+    Raises:
+        ValueError: for what is no rate.
+    """
     if conf.get("input_size") is not None:
         return None  # features, not waveforms
     frontend = str(conf.get("frontend", "default")).lower()
-    value = (conf.get("frontend_conf") or {}).get("fs", 16000 if frontend == "default" else None)
-    return parse_size(value) if isinstance(value, str) else value
+    options = conf.get("frontend_conf") or {}
+    value = options
+    if isinstance(options, Mapping):
+        value = options.get("fs", 16000 if frontend == "default" else None)
+        if value is None:
+            return None
+    rate = value
+    if isinstance(value, str):
+        try:
+            rate = parse_size(value)
+        except InvalidSize:
+            rate = None
+    if not isinstance(rate, int) or isinstance(rate, bool) or not 0 < rate <= _MAX_RATE_HZ:
+        raise ValueError(
+            f"frontend_conf.fs: expected a sample rate such as 16000 or 16k, found {value!r}"
+        )
+    return rate
 
 
 def check_statistics(stats_dir: Path, split: str, data_dir: Path) -> None:

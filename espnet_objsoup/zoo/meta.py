@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from espnet_objsoup.objectives.numbers import is_number
 from espnet_objsoup.zoo.errors import ModelError
 from espnet_objsoup.zoo.safe_yaml import load_yaml
 
@@ -90,7 +91,7 @@ class Meta:
         if not isinstance(facts, dict):
             raise ModelError(f"{name}: objsoup: expected keys and values, found {_short(facts)}")
         timestamp = values.get("timestamp", 0.0)
-        if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
+        if not is_number(timestamp):
             raise ModelError(f"{name}: timestamp: expected seconds, found {_short(timestamp)}")
         versions = {key: str(values.get(key, "")) for key in ("python", "torch", "espnet")}
         return cls(files, yaml_files, float(timestamp), **versions, facts=facts)

@@ -23,6 +23,12 @@ def test_sample_rate_of_a_configuration(conf: dict[str, Any], rate: int | None) 
     assert model_sample_rate(conf) == rate
 
 
+@pytest.mark.parametrize("options", [{"fs": "fast"}, {"fs": 0}, {"fs": [16000]}, {"fs": True}, [1]])
+def test_no_rate_of_a_model(options: object) -> None:
+    with pytest.raises(ValueError, match=r"frontend_conf\.fs: expected a sample rate .* found "):
+        model_sample_rate({"frontend_conf": options})
+
+
 def test_bpe_pieces_outside_the_list(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a hat on a cat"] * 20
     tokens = make_bpe_tokens(

@@ -233,6 +233,8 @@ BAD_META = {
     "number": ({"files": {"objsoup_model_file": 3}}, "within the model's directory"),
     "missing": ({"files": {"objsoup_model_file": "x.pth"}}, "which it lacks"),
     "time": ({"timestamp": "now"}, "timestamp: expected seconds"),
+    "time without end": ({"timestamp": 10**400}, "timestamp: expected seconds"),
+    "time that is none": ({"timestamp": float("nan")}, "timestamp: expected seconds"),
     "version": ({"objsoup": {"version": "9.0.0"}}, "made by espnet_objsoup 9.0.0"),
     "facts": ({"objsoup": [1]}, "objsoup: expected keys and values"),
     "large": (b"a" * (5 << 20), "at most"),
