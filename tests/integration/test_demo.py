@@ -3,7 +3,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,18 +17,13 @@ import soundfile
 
 from espnet_objsoup.data.synthesis.espeak import Espeak
 from espnet_objsoup.inference import Speech2Text
+from tests.integration.chromium import chromium, needs_chromium
 from tests.unit.experiment import make_experiment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no Chromium to drive the page with: apt-get install --no-install-recommends chromium",
-)
+pytestmark = needs_chromium
 SENTENCE = "une belle grand-mère doit connaître le petit roi"  # of the mini corpus
 READY_S = 600  # importing ESPnet takes 20 s on a machine that does nothing else
 
@@ -86,25 +80,16 @@ def url(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def browser_page(url: str, wav: Path) -> Iterator[tuple["Page", list[str]]]:
     """A page of the browser, and all addresses that it has asked for."""
-    # Nothing is to come from elsewhere; what Playwright itself downloads is not used.
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",  # for root, as in CI
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={wav}",
-            ],
-        )
+    with chromium(
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={wav}",
+    ) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1200})
         page.set_default_timeout(180_000)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         yield page, asked
-        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of `objsoup report` as headless Chromium shows it: several runs, no overlaps, dark."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,18 +10,13 @@ import yaml
 
 from espnet_objsoup.report.page import make_report
 from espnet_objsoup.report.watch import write_report
+from tests.integration.chromium import chromium, needs_chromium
 from tests.unit.report.made_run import FIVE, FORTY_ONE, make_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no Chromium to look at the page with: apt-get install --no-install-recommends chromium",
-)
+pytestmark = needs_chromium
 WIDTHS = (1400, 800)
 CASES = ("one", "three", "monitor", "stock", "forty_one")
 
@@ -117,13 +111,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # --no-sandbox: for root, as in CI
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def open_page(browser: "Browser", path: Path, width: int, **options: str) -> "Page":
