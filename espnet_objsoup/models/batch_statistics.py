@@ -8,6 +8,7 @@ from torch import Tensor
 
 from espnet_objsoup.models.objective_table import ObjectiveTable
 from espnet_objsoup.models.task_head import HeadOutput, TaskHead
+from espnet_objsoup.objectives import report_key
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def batch_statistics(
         if task in heads and heads[task].ctc is not None:
             stats[f"infeasible_ctc_{task}"] = output.infeasible_ctc.sum() / n
     for k, objective in enumerate(table.objectives):
-        key = objective.replace("/", "_").replace("-", "_")
+        key = report_key(objective)
         stats[f"loss_{key}"] = present[k]
         if objective.split("/")[0] in ranking:
             stats[f"acc_{key}"] = accuracies[k]

@@ -6,7 +6,7 @@ from espnet_objsoup.objectives.levels import LevelSpec, resolve_levels
 from espnet_objsoup.objectives.options import SoupConfError
 from espnet_objsoup.objectives.recipes import RECIPES
 from espnet_objsoup.objectives.soup_conf import SOUP_KEYS, check_soup_conf
-from espnet_objsoup.objectives.spec import ObjectiveError, ObjectiveSpec, match
+from espnet_objsoup.objectives.spec import ObjectiveError, ObjectiveSpec, match, report_key
 from espnet_objsoup.objectives.static_weights import resolve_weights
 from espnet_objsoup.objectives.table import level_coefficients, soup_table
 from espnet_objsoup.objectives.trainer_conf import (
@@ -35,6 +35,7 @@ __all__ = [
     "check_trainer_conf",
     "level_coefficients",
     "match",
+    "report_key",
     "resolve_levels",
     "resolve_weights",
     "soup_table",

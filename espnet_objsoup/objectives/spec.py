@@ -66,6 +66,11 @@ def task_of(name: str) -> str:
     return ObjectiveSpec.parse(name).task
 
 
+def report_key(name: str) -> str:
+    """An objective in names of what training reports: `asr_fr` in `loss_asr_fr`."""
+    return name.replace("/", "_").replace("-", "_")
+
+
 def match(pattern: str, objectives: Sequence[str], key: str) -> list[str]:
     """Objectives that a glob such as `asr/*` or `*/fr*` names, in their own order.
 

@@ -2,14 +2,13 @@
 """All that an experiment's directory says about its training."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from espnet_objsoup.data.yaml_file import YamlError, load_yaml
-from espnet_objsoup.objectives import LevelSpec, SoupConf
+from espnet_objsoup.objectives import LevelSpec, SoupConf, report_key
 from espnet_objsoup.report.series import ReportError, Series, common_start
 from espnet_objsoup.report.soup_history import FILE_NAME, SoupHistory, read_soup_history
 from espnet_objsoup.report.statistics import Statistics, read_statistics
@@ -113,16 +112,11 @@ class RunData:
 
         Of training, where TensorBoard has none: of the batches with refreshes.
         """
-        for name in (loss_name(objective), _STOCK_LOSSES.get(objective, "")):
+        for name in (f"loss_{report_key(objective)}", _STOCK_LOSSES.get(objective, "")):
             found = self.statistic(kind, name)
             if found is not None:
                 return found
         return self.soup_series(f"loss/{objective}") if kind == "train" else None
-
-
-def loss_name(objective: str) -> str:
-    """Name of an objective's loss in the statistics of training."""
-    return "loss_" + re.sub("[/-]", "_", objective)
 
 
 def read_run(directory: Path) -> RunData:
