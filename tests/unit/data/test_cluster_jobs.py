@@ -86,8 +86,14 @@ def test_commands_run_in_jobs_with_their_environment(
 ) -> None:
     batch, path = make("slurm", cores=2, processes=2)
     monkeypatch.chdir(tmp_path)
+    # Each waits for the others: two workers could otherwise do all before the second job is sent.
+    others = "until [ -e a0.here -a -e a1.here -a -e a2.here ]; do sleep 0.1; done"
     commands = [
-        Command(("bash", "-c", f"echo $A $PWD; exit {n}"), f"{n}.log", {"A": f"a{n}"})
+        Command(
+            ("bash", "-c", f"touch $A.here; timeout 60 sh -c '{others}'; echo $A $PWD; exit {n}"),
+            f"{n}.log",
+            {"A": f"a{n}"},
+        )
         for n in range(3)
     ]
     ended = sorted(run_commands(commands, 3, client_starter(path, batch.logs)))
