@@ -48,11 +48,14 @@ class GradientEngine(ABC):
     Args:
         layers: of the model.
         n_objectives: K.
+        unbiased: leave out pairs of an utterance with itself, which the expected gradients'
+            Gramian does not have.
     """
 
-    def __init__(self, layers: Sequence[Layer], n_objectives: int) -> None:
+    def __init__(self, layers: Sequence[Layer], n_objectives: int, unbiased: bool = True) -> None:
         self.layers = list(layers)
         self.n_objectives = n_objectives
+        self.unbiased = unbiased
 
     @contextmanager
     def recording(self, layers: Sequence[int]) -> Iterator[None]:
@@ -108,4 +111,5 @@ class ReferenceEngine(GradientEngine):
             [self.layers[i].parameters for i in layers],
             self.n_objectives,
             scale,
+            self.unbiased,
         )

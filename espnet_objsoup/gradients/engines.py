@@ -21,6 +21,7 @@ def make_engine(
     n_objectives: int,
     model: nn.Module | None = None,
     shared: Iterable[nn.Parameter] = (),
+    unbiased: bool = True,
 ) -> GradientEngine:
     """An engine by its name in `trainer_conf.gradient_engine`.
 
@@ -28,7 +29,8 @@ def make_engine(
         name: `grouped` or `reference`.
         layers, n_objectives: of the model.
         model, shared: as for GroupedEngine.
+        unbiased: as for GradientEngine.
     """
     if name == "grouped":
-        return GroupedEngine(layers, n_objectives, model, shared)
-    return ENGINES[name](layers, n_objectives)
+        return GroupedEngine(layers, n_objectives, model, shared, unbiased)
+    return ENGINES[name](layers, n_objectives, unbiased)

@@ -43,6 +43,7 @@ class GroupedEngine(GradientEngine):
         model: that the layers are of; given if a step's backward pass may reuse what measuring
             finds (`measure_and_reuse`).
         shared: parameters of the model that all objectives share.
+        unbiased: as GradientEngine.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class GroupedEngine(GradientEngine):
         n_objectives: int,
         model: nn.Module | None = None,
         shared: Iterable[nn.Parameter] = (),
+        unbiased: bool = True,
     ) -> None:
-        super().__init__(layers, n_objectives)
+        super().__init__(layers, n_objectives, unbiased)
         self.plans = [plan(layer) for layer in layers]
         self.recorder = Recorder()
         missing = [name for taps in self.plans for name in taps.without_rule]
@@ -178,7 +180,7 @@ class GroupedEngine(GradientEngine):
         if weights is not None:
             grams, own = (x / (weights[:, None] * weights) for x in (grams, own))
         common = common_counts(batch.index, self.n_objectives)
-        return GramianStatistic.from_sums(grams, own, torch.diagonal(common), common)
+        return GramianStatistic.from_sums(grams, own, common, self.unbiased)
 
     def _check(self, recorded: Recorded, batch: TaskLosses, layers: Sequence[int]) -> None:
         self._check_lost(recorded, batch, layers)
@@ -250,7 +252,12 @@ class GroupedEngine(GradientEngine):
             logging.WARNING,
         )
         slow = reference_statistic(
-            batch.losses, batch.index, [by_layer[n] for n in rows], self.n_objectives, scale
+            batch.losses,
+            batch.index,
+            [by_layer[n] for n in rows],
+            self.n_objectives,
+            scale,
+            self.unbiased,
         )
         statistic.numerators[rows] += slow.numerators
         statistic.mean_norms2[rows] += slow.mean_norms2

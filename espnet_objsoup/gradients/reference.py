@@ -15,6 +15,7 @@ def reference_statistic(
     layers: Sequence[Sequence[nn.Parameter]],
     n_objectives: int,
     scale: float = 1.0,
+    unbiased: bool = True,
 ) -> GramianStatistic:
     """Sums of one micro-batch, from one `torch.autograd.grad` per utterance and task.
 
@@ -25,6 +26,7 @@ def reference_statistic(
         n_objectives: K.
         scale: factor on the losses during the backward pass, against underflow in half precision;
             divided out again in at least single precision.
+        unbiased: leave out pairs of an utterance with itself.
     """
     parameters = [parameter for layer in layers for parameter in layer]
     sums = [[None] * n_objectives for _ in layers]
@@ -46,8 +48,7 @@ def reference_statistic(
         for k in present:
             for other in present:
                 grams[n, k, other] = _dot(of_layer[k], of_layer[other])
-    common = common_counts(index, n_objectives)
-    return GramianStatistic.from_sums(grams, own, torch.diagonal(common), common)
+    return GramianStatistic.from_sums(grams, own, common_counts(index, n_objectives), unbiased)
 
 
 def _gradients(

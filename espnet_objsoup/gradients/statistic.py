@@ -16,7 +16,8 @@ class GramianStatistic:
     """The U-statistic over pairs of different utterances, as sums that add up.
 
     G_kl is estimated by numerators_kl / pairs_kl; sums over micro-batches and processes stay
-    unbiased, since each of them uses its own utterances only.
+    unbiased, since each of them uses its own utterances only. With `estimate: batch` all pairs
+    count, those of an utterance with itself too: the Gramian of each micro-batch's own gradients.
 
     Attributes:
         numerators: (N, K, K) float64, sum over pairs b != b' of <g_b^k, g_b'^l>.
@@ -45,22 +46,25 @@ class GramianStatistic:
 
     @classmethod
     def from_sums(
-        cls, grams: Tensor, own: Tensor, counts: Tensor, common: Tensor
+        cls, grams: Tensor, own: Tensor, common: Tensor, unbiased: bool = True
     ) -> "GramianStatistic":
         """From one micro-batch.
 
         Args:
             grams: (N, K, K), <S_k, S_l> with S_k the sum of objective k's gradients.
             own: (N, K, K), sum over utterances of <g_b^k, g_b^l>.
-            counts: (K,) utterances of each objective.
-            common: (K, K) utterances that two objectives have in common; counts on the diagonal.
+            common: (K, K) utterances that two objectives have in common; those of each objective
+                on the diagonal.
+            unbiased: leave out pairs of an utterance with itself.
         """
-        counts = counts.double().cpu()
+        common = common.double().cpu()
+        counts = torch.diagonal(common)
         grams = grams.double().cpu()
         squares = torch.diagonal(grams, dim1=1, dim2=2)
+        pairs = counts[:, None] * counts[None, :]
         return cls(
-            grams - own.double().cpu(),
-            counts[:, None] * counts[None, :] - common.double().cpu(),
+            grams - own.double().cpu() if unbiased else grams,
+            pairs - common if unbiased else pairs,
             squares / counts.clamp(min=1.0) ** 2,
             (counts > 0).double(),
         )

@@ -11,6 +11,7 @@ from espnet_objsoup.objectives.soup_conf import SOUP_KEYS, check_soup_conf
 from espnet_objsoup.objectives.weighting_table import RUNNING, STEP, WEIGHTINGS
 
 GRADIENT_ENGINES = ("grouped", "reference")
+ESTIMATES = ("unbiased", "batch")
 
 
 class TrainerConfError(ValueError):
@@ -30,6 +31,8 @@ class SoupConf:
         penalty, penalty_conf: coefficients of levels below the top that name none.
         gradient_engine: how gradients of objectives are measured: `grouped`, one pass per task for
             all utterances at once, or `reference`, by autograd utterance by utterance.
+        estimate: of the Gramian of expected gradients: `unbiased`, from pairs of different
+            utterances, or `batch`, that of the batches' own gradients, for comparison.
         weights_interval: steps between two refreshes of the weights.
         layers: which layers are measured.
         monitor: with recipe `static`, measure gradients without using them.
@@ -46,6 +49,7 @@ class SoupConf:
     penalty: str | None = None
     penalty_conf: Mapping[str, Any] | None = None
     gradient_engine: str = "grouped"
+    estimate: str = "unbiased"
     weights_interval: int = 4
     layers: LayersConf = field(default_factory=LayersConf)
     monitor: bool = False
@@ -70,11 +74,12 @@ class SoupConf:
         result = cls(**{**conf, "layers": layers})
         check_soup_conf(result.soup_keys)
         result._check_numbers()
-        if result.gradient_engine not in GRADIENT_ENGINES:
-            raise TrainerConfError(
-                f"trainer_conf.gradient_engine: expected {' or '.join(GRADIENT_ENGINES)}, found "
-                f"{result.gradient_engine!r}"
-            )
+        for key, names in (("gradient_engine", GRADIENT_ENGINES), ("estimate", ESTIMATES)):
+            if getattr(result, key) not in names:
+                raise TrainerConfError(
+                    f"trainer_conf.{key}: expected {' or '.join(names)}, found "
+                    f"{getattr(result, key)!r}"
+                )
         if layers.scope == "selected" and result.is_static:
             raise TrainerConfError(
                 "trainer_conf.layers.scope: recipe static weights all parameters alike, so "

@@ -43,6 +43,7 @@ class ObjSoupTrainer(AbsTrainer):
         penalty: str | None = None,
         penalty_conf: Mapping[str, Any] | None = None,
         gradient_engine: str = "grouped",
+        estimate: str = "unbiased",
         weights_interval: int = 4,
         layers: Mapping[str, Any] | None = None,
         monitor: bool = False,

@@ -88,6 +88,7 @@ class SoupRun:
             len(self.objectives),
             model=model if self.measures else None,
             shared=shared,
+            unbiased=conf.estimate == "unbiased",
         )
         names = [layer.name for layer in self.layers]
         self.selector = LayerSelector(names, conf.layers if self.measures else LayersConf())

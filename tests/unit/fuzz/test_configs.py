@@ -121,6 +121,7 @@ soups = mappings(
                            max_size=3),
         **general,
         "gradient_engine": st.sampled_from(["grouped", "reference"]),
+        "estimate": st.sampled_from(["unbiased", "batch"]),
         "weights_interval": st.integers(0, 9),
         "layers": layers,
         "monitor": st.booleans(),

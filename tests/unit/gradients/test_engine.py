@@ -67,17 +67,18 @@ def both(
     model: ESPnetObjSoupModel,
     batch: dict,
     layers: list[Layer] | None = None,
+    unbiased: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Numerators (N, K, K) of the grouped engine and of the reference, from one forward pass."""
     layers = layers or find_layers(model, model.shared_parameters())
     chosen = list(range(len(layers)))
     k = len(model.objectives)
-    engine = GroupedEngine(layers, k)
+    engine = GroupedEngine(layers, k, unbiased=unbiased)
     with engine.recording(chosen):
         out = model(**batch)
     losses = TaskLosses(out["utterance_losses"], out["objective_index"])
     found = engine.measure(losses, chosen)
-    expected = ReferenceEngine(layers, k).measure(losses, chosen)
+    expected = ReferenceEngine(layers, k, unbiased).measure(losses, chosen)
     torch.testing.assert_close(found.pairs, expected.pairs)
     torch.testing.assert_close(found.mean_norms2, expected.mean_norms2, rtol=1e-6, atol=1e-12)
     return found.numerators, expected.numerators
@@ -109,6 +110,11 @@ def test_engine_is_autograd_with_two_encoder_passes(kind: str, method: str) -> N
     model = with_encoder("default", kind).train()
     rows = [*ROWS, (None, None, 0, 0)]  # unlabelled: in ssl only
     assert_close(*both(model, double_batch(rows, [*SECONDS, 0.9])))
+
+
+def test_engine_is_autograd_with_the_batch_estimate() -> None:
+    model = with_encoder("default").train()
+    assert_close(*both(model, double_batch(ROWS, SECONDS), unbiased=False))
 
 
 @pytest.mark.parametrize("name", ["default", "transformer"])

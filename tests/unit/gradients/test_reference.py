@@ -36,26 +36,30 @@ def flat(gradients: tuple) -> Tensor:
     return torch.cat([g.reshape(-1) for g in gradients])
 
 
-def pairwise(gradients: dict[tuple[int, int], Tensor], n_objectives: int) -> tuple[Tensor, Tensor]:
+def pairwise(
+    gradients: dict[tuple[int, int], Tensor], n_objectives: int, unbiased: bool = True
+) -> tuple[Tensor, Tensor]:
     """Numerators and pairs from (utterance, objective) -> gradient, by two loops."""
     numerators = torch.zeros(n_objectives, n_objectives, dtype=torch.float64)
     pairs = torch.zeros_like(numerators)
     for ((b, k), g), ((c, j), h) in itertools.product(gradients.items(), repeat=2):
-        if b != c:
+        if b != c or not unbiased:
             numerators[k, j] += torch.dot(g, h)
             pairs[k, j] += 1
     return numerators, pairs
 
 
 @pytest.mark.parametrize("kind", [None, "cpc", "best_rq"])
-def test_statistic_of_a_model_is_that_of_its_pairs(kind: str | None) -> None:
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_statistic_of_a_model_is_that_of_its_pairs(kind: str | None, unbiased: bool) -> None:
     model = (make_ssl_model(kind) if kind else make_model()).double().eval()
     layers = find_layers(model, model.shared_parameters())
     assert [layer.name for layer in layers] == ["encoder.encoders.0", "encoder.encoders.1"]
     out = model(**double_batch(ROWS, SECONDS))
     losses, index = out["utterance_losses"], out["objective_index"]
     n_objectives = len(model.objectives)
-    found = reference_statistic(losses, index, [layer.parameters for layer in layers], n_objectives)
+    measured = [layer.parameters for layer in layers]
+    found = reference_statistic(losses, index, measured, n_objectives, unbiased=unbiased)
     for n, layer in enumerate(layers):
         gradients = {
             (b, int(index[task][b])): flat(
@@ -65,7 +69,7 @@ def test_statistic_of_a_model_is_that_of_its_pairs(kind: str | None) -> None:
             for b in range(len(ROWS))
             if index[task][b] >= 0
         }
-        numerators, pairs = pairwise(gradients, n_objectives)
+        numerators, pairs = pairwise(gradients, n_objectives, unbiased)
         torch.testing.assert_close(found.numerators[n], numerators, rtol=1e-9, atol=1e-15)
         torch.testing.assert_close(found.pairs, pairs)
     absent = OBJECTIVES.index("asr/de")

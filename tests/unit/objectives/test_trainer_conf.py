@@ -15,6 +15,7 @@ from espnet_objsoup.objectives import GRADIENT_ENGINES, SoupConf, check_trainer_
         ("objsoup", {"weighting_conf": {"weights": [1]}}, "expected a mapping"),
         ("objsoup", {"recipe": "flat", "weights_interval": 0}, "weights_interval: expected a who"),
         ("objsoup", {"recipe": "flat", "gradient_engine": "fast"}, "gradient_engine: expected"),
+        ("objsoup", {"recipe": "flat", "estimate": "best"}, "estimate: expected unbiased or batch"),
         ("objsoup", {"recipe": "flat", "monitor": True}, "monitor: measuring without acting"),
         ("objsoup", {"monitor": "yes"}, "monitor: expected true or false, found 'yes'"),
         ("objsoup", {"layers": {"topk": 3}}, "trainer_conf.layers: unknown key topk; known: patt"),

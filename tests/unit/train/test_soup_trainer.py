@@ -131,6 +131,27 @@ def test_weights_move_and_are_logged(tmp_path: Path) -> None:
     assert rows[-1]["soup_grad_norm/asr/de"] > 0
 
 
+@pytest.mark.parametrize("estimate", ["unbiased", "batch"])
+def test_estimate_of_squared_norms(estimate: str) -> None:
+    """The batch's own mean gradient has the noise in its length, pairs of utterances have not."""
+    model = ToyModel()
+    conf = SoupConf.from_dict({**SOUPS["languages"], "layers": LAYERS, "estimate": estimate})
+    soup_run = SoupRun(conf, model)
+    soup_run.begin_epoch(1, 1)
+    _, batch = ToyData().build_iter(1)[1]
+    with soup_run.recording():
+        out = model(**batch)
+    assert soup_run.measure(out, out["loss"].mean(), 1.0, "cpu", False)[0] == []
+    found = (
+        soup_run._pending.numerators.diagonal(dim1=1, dim2=2) / soup_run._pending.pairs.diagonal()
+    )
+    of_mean = soup_run._pending.mean_norms2
+    if estimate == "batch":
+        torch.testing.assert_close(found, of_mean)
+    else:
+        assert (found < of_mean).all()
+
+
 def test_monitoring_takes_the_static_step(tmp_path: Path) -> None:
     """But for rounding: measured steps add up the same gradients in another order."""
     static = run(ObjSoupTrainer, tmp_path / "static")
