@@ -70,7 +70,7 @@ def configuration(
         epochs: length; None: as the variant says.
 
     Raises:
-        PlanError: without a number of epochs.
+        PlanError: without a number of epochs, or one of batches that a schedule needs.
     """
     conf = merge(merge(comparison.base, variant.conf), more)
     conf["seed"] = seed
@@ -81,6 +81,15 @@ def configuration(
             f"{comparison.path}: max_epoch: expected a whole number >= 1, found "
             f"{conf.get('max_epoch')!r}"
         )
+    schedule = conf.get("scheduler_conf") or {}
+    if "max_steps" in schedule:  # the whole schedule, however long the training is
+        if type(conf.get("num_iters_per_epoch")) is not int:
+            raise PlanError(
+                f"{comparison.path}: scheduler_conf.max_steps is made from max_epoch x "
+                f"num_iters_per_epoch: expected a whole number, found "
+                f"{conf.get('num_iters_per_epoch')!r}"
+            )
+        schedule["max_steps"] = conf["max_epoch"] * conf["num_iters_per_epoch"]
     penalty = (conf.get("trainer_conf") or {}).get("penalty_conf") or {}
     if penalty.get("step") == "paper":
         penalty["step"] = round(_PAPER_STEP * _PAPER_EPOCHS / conf["max_epoch"], 4)

@@ -170,3 +170,33 @@ def test_words_choose_arms_and_variants(place: Path) -> None:
     assert [arm.name for arm in comparison.choose_arms(["main"])] == ["a", "c"]
     assert [arm.name for arm in comparison.choose_arms(["c", "ablation"])] == ["b", "c"]
     assert [v.name for v in comparison.choose_variants(["all"])] == ["v"]
+
+
+def test_a_schedule_is_as_long_as_its_training(place: Path) -> None:
+    (place / "train.yaml").write_text(
+        "max_epoch: 12\nnum_iters_per_epoch: 50\nscheduler_conf: {max_steps: 600}\n"
+    )
+    before = {"share": 0.25, "conf": {}, "modules": "encoder:encoder"}
+    comparison = read(arms={"a": {}, "b": {"before": before}})
+    variant = comparison.variants["v"]
+    lengths = {
+        (arm.name, epochs): [
+            training.conf["scheduler_conf"]["max_steps"]
+            for training in trainings_of(comparison, variant, arm, 1, epochs)
+        ]
+        for arm in comparison.arms.values()
+        for epochs in (None, 8)
+    }
+    assert lengths == {
+        ("a", None): [600],
+        ("a", 8): [400],
+        ("b", None): [150, 450],
+        ("b", 8): [100, 300],
+    }
+
+
+def test_a_schedule_without_a_number_of_batches_is_refused(place: Path) -> None:
+    (place / "train.yaml").write_text("max_epoch: 12\nscheduler_conf: {max_steps: 600}\n")
+    comparison = read()
+    with pytest.raises(PlanError, match="num_iters_per_epoch: expected a whole number, found None"):
+        trainings_of(comparison, comparison.variants["v"], comparison.arms["a"], 1)
