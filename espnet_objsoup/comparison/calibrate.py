@@ -66,7 +66,7 @@ class Calibration:
             more = ("--config", str(self.place.config(tag)), "--tag", tag)
             used = commands.run(self.place.command(11, 11, *more), self.place.log(tag))
             seconds.append(used.cpu_seconds)
-            self.place.clean(tag, keep_average=False)
+            self.place.clean(tag, keep_decoded=False)
         return (seconds[1] - seconds[0]) / (_LONG - _SHORT)
 
     def keep(self, kind: str, training: Training, seconds: float) -> None:

@@ -20,7 +20,7 @@ from espnet_objsoup.report.soup_history import FILE_NAME, ScanRecord, read_soup_
 _DETAILS = {"wer": "score_wer", "cer": "score_cer", "st": "score_bleu"}
 _BATCH = re.compile(r"epoch (\d+)/\d+, batch \d+/(\d+):")
 _VALID = re.compile(r"(\d+)epoch results: .*\[valid\] (.*)")
-_LOSS = re.compile(r"\bloss_((?:asr|st)_[\w-]+)=([\d.eE+-]+)")
+_LOSS = re.compile(r"\bloss_((?:asr|st)_[\w-]+)=([^,\s]+)")
 
 
 class ExperimentError(ValueError):
@@ -43,22 +43,32 @@ def updates_of(directory: Path) -> int:
     return sum(batches.values())
 
 
-def last_valid_loss(directory: Path) -> float:
-    """Mean of the labelled objectives' losses on the development data, after the last epoch.
+def valid_losses(directory: Path) -> dict[str, list[float]]:
+    """Losses of the labelled objectives on the development data.
 
     Plain, whatever weights were trained with.
 
+    Returns:
+        Objective, as ESPnet's log spells it (`asr_fr`) -> losses, epoch by epoch.
+
     Raises:
-        ExperimentError: if the log does not say.
+        ExperimentError: if the log does not say, or one of the last epoch is not finite.
     """
-    found = _VALID.findall(_log(directory))
-    losses = [float(value) for _, value in _LOSS.findall(found[-1][1])] if found else []
-    if not losses or not all(map(math.isfinite, losses)):
+    losses: dict[str, list[float]] = {}
+    for _, line in _VALID.findall(_log(directory)):
+        for name, value in _LOSS.findall(line):
+            losses.setdefault(name, []).append(float(value))
+    if not losses or not all(math.isfinite(of_objective[-1]) for of_objective in losses.values()):
         raise ExperimentError(
             f"{directory}/train.log: expected finite losses such as loss_asr_fr of [valid], found "
             f"{losses or 'none'}"
         )
-    return fmean(losses)
+    return losses
+
+
+def mean_last_loss(losses: Mapping[str, Sequence[float]]) -> float:
+    """Mean over objectives of the last epoch's losses."""
+    return fmean(of_objective[-1] for of_objective in losses.values())
 
 
 def _log(directory: Path) -> str:

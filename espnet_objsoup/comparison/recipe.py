@@ -16,7 +16,9 @@ from espnet_objsoup.data.files import write_bytes
 
 SIZE = "compare"
 TEST_SET = "test"
-_MODEL = "valid.loss.ave.pth"
+# The last epoch's: a best or averaged epoch would be chosen by different losses, as those of some
+# arms include self-supervision.
+_MODEL = "latest.pth"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Place:
         write_bytes(path, yaml.safe_dump(conf, sort_keys=False, allow_unicode=True).encode())
 
     def weights(self, tag: str, modules: str = "") -> str:
-        """Averaged weights of a training, as `--init_param` wants them."""
+        """Weights of a training, as `--init_param` wants them."""
         return f"{self.experiment(tag) / _MODEL}{':' + modules if modules else ''}"
 
     def decode_dir(self, tag: str) -> Path:
@@ -90,6 +92,7 @@ class Place:
             words += ["--local_data_opts", f"--size {SIZE} --rare {data['rare']}"]
         for kind in ("data", "dump", "exp"):
             words += [f"--{kind}dir", str(self._directory(kind))]
+        words += ["--inference_model", _MODEL]
         return [*words, "--stage", str(stage), "--stop_stage", str(stop_stage), *more]
 
     def fingerprint(self) -> str:
@@ -109,10 +112,12 @@ class Place:
         dump = self._directory("dump") / "raw"
         return data_fingerprint([dump / name for name in ("train", "dev", TEST_SET)], lists[0])
 
-    def clean(self, tag: str, keep_average: bool) -> None:
-        """Remove an experiment's weights, but its average where that is wanted."""
+    def clean(self, tag: str, keep_decoded: bool) -> None:
+        """Remove an experiment's weights, but those that were decoded where that is wanted."""
+        decoded = self.experiment(tag) / _MODEL
+        kept = {decoded.name, decoded.resolve().name} if keep_decoded else set()
         for path in self.experiment(tag).glob("*.pth"):
-            if not (keep_average and ".ave" in path.name):
+            if path.name not in kept:
                 path.unlink()
 
     def remove(self, tags: Sequence[str]) -> None:

@@ -35,6 +35,8 @@ class Result:
         wall_seconds: of everything.
         memory_mb: most memory of a process of stage 11.
         choice: arm that a grid has chosen; empty without one.
+        valid: objective, as ESPnet's log spells it -> losses on the development data, epoch by
+            epoch of the last training.
         soup: what `conflicts_of` gives.
     """
 
@@ -54,6 +56,7 @@ class Result:
     wall_seconds: float
     memory_mb: float
     choice: str = ""
+    valid: Mapping[str, list[float]] = field(default_factory=dict)
     soup: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from espnet_objsoup.comparison.experiment import (
     conflicts_of,
-    last_valid_loss,
+    mean_last_loss,
     scores_of,
     updates_of,
     utterances_of,
+    valid_losses,
 )
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import EQUAL_COST, Arm, Comparison
@@ -119,15 +120,15 @@ class Run:
             directory = self.place.experiment(self.tag_of(training.name))
             updates += updates_of(directory)
             if training.is_candidate:
-                losses[training.name] = last_valid_loss(directory)
+                losses[training.name] = mean_last_loss(valid_losses(directory))
         decoding = commands.run(self._decode_command(), self.place.log(self.tag))
         return self._result(data, used, decoding, updates, choice)
 
     def clean(self) -> None:
-        """Remove the weights of a finished run, but its average."""
+        """Remove the weights of a finished run, but those that were decoded."""
         if not self.keep:
             for training in self.trainings:
-                self.place.clean(self.tag_of(training.name), keep_average=not training.name)
+                self.place.clean(self.tag_of(training.name), keep_decoded=not training.name)
 
     def _result(
         self, data: str, training: Usage, decoding: Usage, updates: int, choice: str
@@ -151,6 +152,7 @@ class Run:
             wall_seconds=round(training.wall_seconds + decoding.wall_seconds, 1),
             memory_mb=round(training.memory_mb),
             choice=choice,
+            valid=valid_losses(directory),
             soup=conflicts_of(directory),
         )
 

@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """RESULTS.md of a comparison, from its JSONs alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from espnet_objsoup.comparison.bootstrap import N_SAMPLES, Difference
+from espnet_objsoup.comparison.bootstrap import N_SAMPLES
 from espnet_objsoup.comparison.conflict_table import conflict_lines
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import EQUAL_COST, Comparison
 from espnet_objsoup.comparison.result import Result, load_all
-from espnet_objsoup.comparison.significance import corrected, differences
+from espnet_objsoup.comparison.significance import (
+    LEVEL,
+    MIN_SEEDS,
+    Difference,
+    check_test_sets,
+    differences,
+)
 from espnet_objsoup.comparison.trainings import trainings_of
 
-_LEVEL = 0.05
 _MEASURES = {"asr": "WER", "st": "BLEU"}
 _HEAD = f"""# Comparison
 
 Made by `./compare.sh`; docs/comparison.md says what is compared and how. Mean and standard
-deviation over seeds. Differences are to `REFERENCE`, in means over languages, with an interval of
-95 % and p from a paired bootstrap over utterances and seeds ({N_SAMPLES} samples); `*`: p is below
-{_LEVEL} after Holm's correction for all arms of the table. CPU: minutes of one core for training,
-starts of its processes included. MB: most memory of a process.
+deviation over seeds. Differences are to `REFERENCE`, in means over languages: in brackets the 95 %
+interval over seeds for all arms of a group at once, and p (Dunnett's test, from {MIN_SEEDS} seeds
+on); in parentheses the 95 % interval over test utterances for these models ({N_SAMPLES} resampled
+test sets). `*`: p is below {LEVEL}, and the second interval leaves zero out, too. CPU: minutes of
+one core for training, starts of its processes included. MB: most memory of a process.
 """
 
 
@@ -74,7 +81,8 @@ def _variant_lines(variant: str, found: Sequence[Result], comparison: Comparison
     for result in sorted(found, key=lambda r: (order.index(r.arm), r.seed)):
         if result.data == data:
             by_arm.setdefault(result.arm, []).append(result)
-    lines = [f"## {variant}", "", *_table(by_arm, comparison.reference)]
+    check_test_sets([result for results in by_arm.values() for result in results])
+    lines = [f"## {variant}", "", *_table(by_arm, comparison)]
     if left_out:
         lines += ["", f"Of other data, and not in the table: {', '.join(left_out)}."]
     choices = [f"{r.name}: {r.choice}" for results in by_arm.values() for r in results if r.choice]
@@ -89,7 +97,7 @@ def _common_data(found: Sequence[Result], reference: str) -> str:
     return max(sorted(set(data)), key=data.count)
 
 
-def _table(by_arm: Mapping[str, Sequence[Result]], reference: str) -> list[str]:
+def _table(by_arm: Mapping[str, Sequence[Result]], comparison: Comparison) -> list[str]:
     first = next(iter(by_arm.values()))[0]
     objectives = {
         task: [name for name in first.scores if name.startswith(f"{task}/")] for task in _MEASURES
@@ -100,9 +108,7 @@ def _table(by_arm: Mapping[str, Sequence[Result]], reference: str) -> list[str]:
         head += [_title(first, name) for name in objectives[task]]
         head += [f"mean {_MEASURES[task]}", f"difference of {_MEASURES[task]}"]
     head += ["epochs", "updates", "CPU", "MB"]
-    others = {name: results for name, results in by_arm.items() if name != reference}
-    compared = {t: differences(by_arm.get(reference, []), others, t) for t in tasks}
-    p_values = {task: corrected(compared[task]) for task in tasks}
+    compared = {task: _compare(by_arm, comparison, task) for task in tasks}
     rows = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for arm, results in by_arm.items():
         cells = [f"`{arm}`", str(len(results))]
@@ -110,7 +116,7 @@ def _table(by_arm: Mapping[str, Sequence[Result]], reference: str) -> list[str]:
             for name in objectives[task]:
                 cells.append(_spread([result.main_score(name) for result in results]))
             cells.append(_spread([result.mean(task) for result in results]))
-            cells.append(_difference(compared[task].get(arm), p_values[task].get(arm)))
+            cells.append(_difference(compared[task].get(arm)))
         rows.append(f"| {' | '.join([*cells, *_cost(results)])} |")
     return rows
 
@@ -125,12 +131,33 @@ def _spread(values: Sequence[float]) -> str:
     return f"{fmean(values):.1f}{deviation}"
 
 
-def _difference(difference: Difference | None, p: float | None) -> str:
-    if difference is None or p is None:
+def _compare(
+    by_arm: Mapping[str, Sequence[Result]], comparison: Comparison, task: str
+) -> dict[str, Difference]:
+    """Every group of arms is a family of its own: what is added later changes no star."""
+    found: dict[str, Difference] = {}
+    reference = by_arm.get(comparison.reference, [])
+    for group in dict.fromkeys(arm.group for arm in comparison.arms.values()):
+        family = {
+            name: results
+            for name, results in by_arm.items()
+            if name != comparison.reference and comparison.arms[name].group == group
+        }
+        found |= differences(reference, family, task)
+    return found
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
         return "-"
-    star = " *" if p < _LEVEL else ""
-    interval = f"[{difference.low:+.1f}, {difference.high:+.1f}]"
-    return f"{difference.value:+.1f} {interval}, p {difference.p:.3f}{star}"
+    low, high = difference.utterances
+    words = f"{difference.value:+.1f}"
+    if not math.isnan(difference.p):
+        words += f" [{difference.low:+.1f}, {difference.high:+.1f}]"
+    words += f" ({low:+.1f}, {high:+.1f})"
+    if not math.isnan(difference.p):
+        words += f", p {difference.p:.3f}"
+    return words + (" *" if difference.is_significant else "")
 
 
 def _cost(results: Sequence[Result]) -> list[str]:

@@ -115,6 +115,9 @@ def _weighting_conf(
         conf[option] = {name: resolved[name] for name in members}
         if not any(conf[option].values()):
             raise SoupConfError(f"{key}: all are zero in the level of {', '.join(members)}")
+    if row.weighting == "static" and conf["normalize"]:
+        total = sum(conf["weights"].values())
+        conf["weights"] = {name: weight / total for name, weight in conf["weights"].items()}
     return conf
 
 

@@ -54,7 +54,10 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "fixed weights, 1 for all unless given",
         "-",
         NOTHING,
-        {"weights": Option(None, per_objective=True, optional=True)},
+        {
+            "weights": Option(None, per_objective=True, optional=True),
+            "normalize": Option(False, boolean=True),
+        },
     ),
     "uniform": WeightingInfo("the plain average", "-", NOTHING),
     "random": WeightingInfo(

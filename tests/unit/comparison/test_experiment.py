@@ -7,10 +7,11 @@ import pytest
 from espnet_objsoup.comparison.experiment import (
     ExperimentError,
     conflicts_of,
-    last_valid_loss,
+    mean_last_loss,
     scores_of,
     updates_of,
     utterances_of,
+    valid_losses,
 )
 
 LOG = """\
@@ -32,18 +33,24 @@ def experiment(tmp_path: Path) -> Path:
 
 def test_updates_and_losses_of_the_log(experiment: Path) -> None:
     assert updates_of(experiment) == 238
-    assert last_valid_loss(experiment) == pytest.approx(1.0)
+    losses = valid_losses(experiment)
+    assert losses == {"asr_de": [4.0, 1.5], "st_de_en": [2.0, 0.5]}
+    assert mean_last_loss(losses) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "INFO: 1epoch results: [train] loss=1, [valid] loss_asr_de=nan"]
+    "text",
+    [
+        "",
+        "INFO: 1epoch results: [train] loss=1, [valid] loss_asr_de=nan, loss_asr_fr=1.0, time=1 s",
+    ],
 )
 def test_logs_that_do_not_say(tmp_path: Path, text: str) -> None:
     (tmp_path / "train.log").write_text(text)
     with pytest.raises(ExperimentError, match="expected lines `epoch 1/9"):
         updates_of(tmp_path)
     with pytest.raises(ExperimentError, match="expected finite losses"):
-        last_valid_loss(tmp_path)
+        valid_losses(tmp_path)
     with pytest.raises(ExperimentError, match="expected the log, found none"):
         updates_of(tmp_path / "no")
 

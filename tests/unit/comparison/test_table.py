@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,12 +65,21 @@ def test_means_deviations_and_differences(comparison: Comparison, tmp_path: Path
         "4", "400", "1.0 ± 0.0", "500",
     ]  # fmt: skip
     soup = row(text, "soup")
-    # Every utterance of every seed is better by the same number of words.
-    assert soup[4] == "-10.0 [-10.0, -10.0], p 0.001 *"
-    assert soup[7] == "+0.0 [+0.0, +0.0], p 1.000"
+    # Every utterance of every seed is better by the same number of words; two seeds are no test.
+    assert soup[4] == "-10.0 (-10.0, -10.0)"
+    assert soup[7] == "+0.0 (+0.0, +0.0)"
     assert soup[10:] == ["2.0 ± 0.0", "600"]
     assert "6 minutes of training" in text
     assert "- runs: 4" in text
+
+
+def test_stars(comparison: Comparison, tmp_path: Path) -> None:
+    for seed, static, soup in ((1, 5, 2), (2, 6, 2), (3, 5, 3)):
+        result(comparison, "static", seed, static).save(tmp_path)
+        result(comparison, "soup", seed, soup).save(tmp_path)
+    soup = row(render(tmp_path, comparison, DECODING), "soup")
+    assert re.fullmatch(r"-30\.0 \[-43\.\d, -16\.\d\] \(-30\.0, -30\.0\), p 0\.003 \*", soup[4])
+    assert soup[7] == "+0.0 (+0.0, +0.0)"  # no seed deviates: nothing to test against
 
 
 def test_only_seeds_in_common_are_compared(comparison: Comparison, tmp_path: Path) -> None:

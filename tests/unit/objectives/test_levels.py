@@ -94,6 +94,16 @@ def test_levels_override_general_settings() -> None:
     assert third.penalty_conf == {"init": 0.0, "step": 0.5, "max": 3, "normalize": False}
 
 
+def test_weights_are_divided_by_their_sum_where_that_is_wanted() -> None:
+    conf = {"weights": {"asr/*": 3.0, "st/*": 2.0, "ssl": 0.5}, "normalize": True}
+    (level,) = resolve_levels({"weighting_conf": conf}, NAMES)
+    weights = level.weighting_conf["weights"]
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert weights["asr/de"] / weights["st/fr-en"] == pytest.approx(1.5)
+    (level,) = resolve_levels({"weighting_conf": {"normalize": True}}, NAMES)
+    assert set(level.weighting_conf["weights"].values()) == {pytest.approx(1 / len(NAMES))}
+
+
 def test_general_weights_concern_all_objectives() -> None:
     conf = {
         "recipe": "bilevel",

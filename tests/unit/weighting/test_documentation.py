@@ -32,6 +32,8 @@ def shown(value: Any) -> str:
     """As YAML writes a default."""
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
