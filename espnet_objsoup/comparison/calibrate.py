@@ -13,9 +13,11 @@ from espnet_objsoup.comparison.process import Commands
 from espnet_objsoup.comparison.recipe import Place
 from espnet_objsoup.comparison.trainings import Training, configuration, trainings_of
 from espnet_objsoup.data.files import write_bytes
+from espnet_objsoup.objectives.trainer_conf import SoupConf
 
-# The start (imports, statistics of all arms alike) is the same in both and cancels out.
-_SHORT, _LONG = 1, 3
+# A short training and a longer one: the start (imports, statistics) is the same in both and cancels
+# out. The longer one has so many epochs more at least, and whole intervals between scans.
+_SHORT, _MORE = 1, 2
 _SEED = 1
 
 
@@ -59,15 +61,16 @@ class Calibration:
     def measure(self, kind: str, training: Training, commands: Commands) -> float:
         """Seconds of the processor that an epoch takes."""
         seconds = []
-        for epochs in (_SHORT, _LONG):
+        more = _epochs_more(training)
+        for epochs in (_SHORT, _SHORT + more):
             tag = f"{self.place.variant.name}_calibrate_{kind}_{epochs}"
             self.place.remove([tag])
             self.place.write_config(tag, {**training.conf, "max_epoch": epochs})
-            more = ("--config", str(self.place.config(tag)), "--tag", tag)
-            used = commands.run(self.place.command(11, 11, *more), self.place.log(tag))
+            options = ("--config", str(self.place.config(tag)), "--tag", tag)
+            used = commands.run(self.place.command(11, 11, *options), self.place.log(tag))
             seconds.append(used.cpu_seconds)
             self.place.clean(tag, keep_decoded=False)
-        return (seconds[1] - seconds[0]) / (_LONG - _SHORT)
+        return (seconds[1] - seconds[0]) / more
 
     def keep(self, kind: str, training: Training, seconds: float) -> None:
         """Note a measurement.
@@ -77,8 +80,8 @@ class Calibration:
         """
         if seconds <= 0:
             raise ValueError(
-                f"{kind}: expected {_LONG} epochs to take longer than {_SHORT}, found "
-                f"{seconds:.2f} s per epoch; run again on a machine that is less busy"
+                f"{kind}: expected the longer training to take longer than that of {_SHORT} epoch, "
+                f"found {seconds:.2f} s per epoch; run again on a machine that is less busy"
             )
         entry = {"seconds_per_epoch": round(seconds, 3), "fingerprint": self._fingerprint(training)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,3 +112,11 @@ class Calibration:
             return dict(json.loads(self.path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as err:
             raise ValueError(f"{self.path}: expected JSON, found {err}; remove it") from err
+
+
+def _epochs_more(training: Training) -> int:
+    """At least `_MORE`, and a multiple of the interval between scans, which are dear."""
+    soup = SoupConf.from_dict(training.conf.get("trainer_conf") or {})
+    scans = soup.monitor or soup.layers.policy == "conflict"
+    interval = max(soup.layers.scan_interval, 1) if scans else 1
+    return -(-_MORE // interval) * interval

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured conflicts of a variant's runs, for RESULTS.md."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from statistics import fmean, stdev
 
 from espnet_objsoup.comparison.result import Result
 
@@ -11,10 +11,10 @@ from espnet_objsoup.comparison.result import Result
 def conflict_lines(by_arm: Mapping[str, Sequence[Result]]) -> list[str]:
     """Cosines of the runs with scans, and the share of conflicts of all runs that measure."""
     lines: list[str] = []
-    for results in by_arm.values():
-        for result in results:
-            if result.soup.get("scans"):
-                lines += _scans(result)
+    for arm, results in by_arm.items():
+        scanned = [result for result in results if result.soup.get("scans")]
+        if scanned:
+            lines += _scans(arm, scanned)
     shares = {
         arm: fmean(r.soup["conflict"] for r in results)
         for arm, results in by_arm.items()
@@ -23,50 +23,58 @@ def conflict_lines(by_arm: Mapping[str, Sequence[Result]]) -> list[str]:
     if shares:
         words = ", ".join(f"`{arm}` {100 * share:.0f} %" for arm, share in shares.items())
         lines += [
-            "Pairs of objectives with a negative cosine in the measured layers, mean over "
-            f"refreshes and seeds: {words}.",
+            "Pairs of objectives with a negative cosine in the running estimate of the measured "
+            f"layers, mean over refreshes and seeds (half of them where all are zero): {words}.",
             "",
         ]
     return lines
 
 
-def _scans(result: Result) -> list[str]:
-    """Cosines of every pair: mean over scans, and the last one, by layer."""
-    scans = result.soup["scans"]
-    layers = list(scans[-1]["scores"])
-    head = ["pair", *(f"{_short(layer)}: mean, last" for layer in layers)]
-    rows = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-    pairs = dict.fromkeys(pair for scan in scans for pair in scan["cosines"])
-    for pair in sorted(pairs, key=lambda pair: _mean(scans, pair, layers)):
-        cells = [_cosines([scan["cosines"].get(pair, {}).get(name) for scan in scans])
-                 for name in layers]  # fmt: skip
-        rows.append(f"| {pair} | {' | '.join(cells)} |")
-    mean = [_cosines([scan["scores"][name] for scan in scans]) for name in layers]
-    rows.append(f"| mean over pairs | {' | '.join(mean)} |")
-    counted = [value for scan in scans for of in scan["cosines"].values() for value in of.values()]
-    negative = sum(value < 0 for value in counted)
-    epochs = ", ".join(str(scan["epoch"]) for scan in scans)
-    return [
-        f"Cosines of the objectives' gradients in `{result.name}`, scans in epochs {epochs}; "
-        f"{negative} of {len(counted)} are negative:",
-        "",
-        *rows,
-        "",
-    ]
+def _scans(arm: str, results: Sequence[Result]) -> list[str]:
+    """Cosines of every pair and layer: mean over scans, then over seeds."""
+    scans = [result.soup["scans"][1:] or result.soup["scans"] for result in results]
+    layers = list(scans[0][0]["scores"])
+    pairs = sorted({pair for of_seed in scans for scan in of_seed for pair in scan["cosines"]})
+    table = {
+        pair: [
+            _over_seeds([[s["cosines"].get(pair, {}).get(name) for s in seed] for seed in scans])
+            for name in layers
+        ]
+        for pair in pairs
+    }
+    of_all = [_over_seeds([[s["scores"][name] for s in seed] for seed in scans]) for name in layers]
+    rows = [f"| {' | '.join(['pair', *map(_short, layers)])} |", "|" + " --- |" * (len(layers) + 1)]
+    for pair in sorted(pairs, key=lambda pair: sum(m for m, _ in table[pair] if m is not None)):
+        rows.append(f"| {pair} | {' | '.join(_cell(*value) for value in table[pair])} |")
+    rows.append(f"| mean over pairs | {' | '.join(_cell(*value) for value in of_all)} |")
+    known = [(m, e) for values in table.values() for m, e in values if m is not None]
+    sure = [(m, e) for m, e in known if e is not None]
+    negative = sum(m < -2 * e for m, e in sure)
+    positive = sum(m > 2 * e for m, e in sure)
+    epochs = ", ".join(str(scan["epoch"]) for scan in scans[0])
+    words = f"Cosines of the objectives' gradients in `{arm}`, mean over scans in epochs {epochs}"
+    if sure:
+        words += (
+            f" and {len(results)} seeds, ± its standard error over seeds; of {len(sure)}, "
+            f"{negative} are below zero by more than two of these, {positive} above"
+        )
+    return [f"{words}:", "", *rows, ""]
+
+
+def _over_seeds(values: Sequence[Sequence[float | None]]) -> tuple[float | None, float | None]:
+    """Mean over seeds of the means over scans, and its standard error; None where unknown."""
+    known = [[value for value in of_seed if value is not None] for of_seed in values]
+    means = [fmean(of_seed) for of_seed in known if of_seed]
+    if not means:
+        return None, None
+    return fmean(means), stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
+
+
+def _cell(mean: float | None, error: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:+.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def _short(layer: str) -> str:
     return layer.removeprefix("encoder.encoders.").join(["block ", ""])
-
-
-def _mean(scans: Sequence[Mapping[str, Any]], pair: str, layers: Sequence[str]) -> float:
-    values = [scan["cosines"].get(pair, {}).get(name) for scan in scans for name in layers]
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else 0.0
-
-
-def _cosines(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{fmean(known):+.2f}, {known[-1]:+.2f}"

@@ -107,6 +107,7 @@ class Run:
             CommandError: if a stage fails.
             ExperimentError: if it leaves something else than expected.
         """
+        begun_at = commit(Path(__file__).parent)
         trainings = self.trainings
         self.place.remove([self.tag_of(training.name) for training in trainings])
         used, updates, choice = Usage(), 0, ""
@@ -122,7 +123,9 @@ class Run:
             if training.is_candidate:
                 losses[training.name] = mean_last_loss(valid_losses(directory))
         decoding = commands.run(self._decode_command(), self.place.log(self.tag))
-        return self._result(data, used, decoding, updates, choice)
+        ended_at = commit(Path(__file__).parent)
+        code = begun_at if begun_at == ended_at else f"{begun_at} to {ended_at}"
+        return self._result(data, code, used, decoding, updates, choice)
 
     def clean(self) -> None:
         """Remove the weights of a finished run, but those that were decoded."""
@@ -131,7 +134,7 @@ class Run:
                 self.place.clean(self.tag_of(training.name), keep_decoded=not training.name)
 
     def _result(
-        self, data: str, training: Usage, decoding: Usage, updates: int, choice: str
+        self, data: str, code: str, training: Usage, decoding: Usage, updates: int, choice: str
     ) -> Result:
         directory = self.place.experiment(self.tag)
         scores = scores_of(directory, TEST_SET)
@@ -141,7 +144,7 @@ class Run:
             seed=self.seed,
             config=self.config,
             data=data,
-            commit=commit(Path(__file__).parent),
+            commit=code,
             machine=machine(),
             scores=scores,
             utterances=utterances_of(self.place.decode_dir(self.tag), self.place.dump_test, scores),

@@ -3,6 +3,7 @@
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ def run_all(
             words = job.work(commands)
         except (ValueError, OSError, RuntimeError) as err:
             words, failed = str(err), True
+        except Exception as err:  # a fault of this program: the others go on all the same
+            traceback.print_exc()
+            words, failed = f"{type(err).__name__}: {err}", True
         progress.ends(number, job.name, time.monotonic() - started, words, failed)
 
     pool = ThreadPoolExecutor(progress.n_jobs)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import yaml
 
 from espnet_objsoup.objectives import LevelSpec
@@ -82,8 +83,10 @@ def _best_loss(run: RunData) -> str:
     series = run.statistic("valid", "loss")
     if series is None:
         return _UNKNOWN
-    best = int(series.values.argmin())
-    return f"{series.values[best]:.4g} (epoch {best + 1})"
+    best = int(np.nanargmin(series.values))
+    # The curve ends with the last epoch; it may begin later than training did.
+    epoch = run.epochs - len(series) + 1 + best
+    return f"{series.values[best]:.4g} (epoch {epoch})"
 
 
 def _conflict_rate(run: RunData) -> str:

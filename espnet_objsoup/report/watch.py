@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from espnet_objsoup.data.files import write_bytes
@@ -46,6 +46,7 @@ def watch(
     report, before, told = None, None, ""
     with _interrupts():
         try:
+            _wait_for_training(directories, interval_s)
             while True:
                 now = _fingerprint(directories)
                 if now != before:
@@ -67,14 +68,26 @@ def watch(
                 write_bytes(output, report.at_rest.encode("utf-8"))
 
 
+def _wait_for_training(directories: Sequence[Path], interval_s: float) -> None:
+    """Until experiments that are there, but have only just begun, have a configuration."""
+    begun = [path / "config.yaml" for path in directories if path.is_dir()]
+    missing = [path for path in begun if not path.exists()]
+    if missing:
+        names = ", ".join(map(str, missing))
+        print(f"waiting for {names}, which training writes first; Ctrl-C ends it", flush=True)
+    while not all(path.exists() for path in missing):
+        time.sleep(interval_s)
+
+
 def _fingerprint(directories: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Names, sizes and times of all that the page is made from."""
     found = []
     for directory in directories:
         for pattern in _SOURCES:
             for path in sorted(directory.glob(pattern)):
-                status = path.stat()
-                found.append((str(path), status.st_size, status.st_mtime_ns))
+                with suppress(FileNotFoundError):  # moved aside meanwhile
+                    status = path.stat()
+                    found.append((str(path), status.st_size, status.st_mtime_ns))
     return found
 
 

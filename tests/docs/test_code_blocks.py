@@ -71,15 +71,21 @@ def test_python_runs(
         (result,) = names["speech2text"]("clip.flac", task="st", lang="fr", target_lang="en")
         assert result.text
     if page.name == "extending.md":
-        assert capsys.readouterr().out == "tensor([0.5000, 1.0000], dtype=torch.float64)\n"
+        assert capsys.readouterr().out.splitlines() == [
+            "('asr/en',) None",
+            "('ssl',) linear",
+            "('st/fr-en',) linear",
+            "tensor([0.5000, 1.0000], dtype=torch.float64)",
+        ]
 
 
 def _tables() -> list[dict]:
     from espnet_objsoup.gradients import rules
+    from espnet_objsoup.objectives.recipes import RECIPES
     from espnet_objsoup.objectives.weighting_table import WEIGHTINGS
     from espnet_objsoup.weighting.registry import BUILDERS
 
-    return [rules._RULES, WEIGHTINGS, BUILDERS]
+    return [rules._RULES, RECIPES, WEIGHTINGS, BUILDERS]
 
 
 def _downloader(place: Path) -> object:

@@ -99,6 +99,32 @@ def test_other_data_and_configurations_are_left_out(comparison: Comparison, tmp_
     assert "| `soup`" not in text
 
 
+def test_cosines(comparison: Comparison, tmp_path: Path) -> None:
+    for seed, conflict in ((1, -0.3), (2, -0.4), (3, -0.5)):
+        scans = [
+            {"epoch": epoch, "scores": {"encoder.encoders.0": 0.1}, "errors": {},
+             "cosines": {"a b": {"encoder.encoders.0": value}, "a c": {"encoder.encoders.0": 0.3}}}
+            for epoch, value in ((1, 0.9), (4, conflict), (7, conflict))
+        ]  # fmt: skip
+        result(comparison, "static", seed, 2, soup={"scans": scans, "conflict": 0.5}).save(tmp_path)
+    lines = render(tmp_path, comparison, DECODING).splitlines()
+    # The first scan, of a model that knows nothing yet, is left out.
+    assert "| a b | -0.40 ± 0.06 |" in lines
+    assert "| a c | +0.30 ± 0.00 |" in lines
+    assert "| mean over pairs | +0.10 ± 0.00 |" in lines
+    (words,) = [line for line in lines if line.startswith("Cosines of")]
+    assert "in `static`, mean over scans in epochs 4, 7 and 3 seeds" in words
+    assert "of 2, 1 are below zero by more than two of these, 1 above" in words
+
+
+def test_one_seed_has_no_error(comparison: Comparison, tmp_path: Path) -> None:
+    scans = [{"epoch": 1, "scores": {"x": None}, "errors": {}, "cosines": {"a b": {"x": -0.2}}}]
+    result(comparison, "static", 1, 2, soup={"scans": scans}).save(tmp_path)
+    lines = render(tmp_path, comparison, DECODING).splitlines()
+    assert "| a b | -0.20 |" in lines
+    assert "| mean over pairs | - |" in lines
+
+
 def test_without_results(comparison: Comparison, tmp_path: Path) -> None:
     assert "No run has finished." in render(tmp_path, comparison, DECODING)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espnet_objsoup.report.watch import watch
+
 from .made_run import FIVE, make_run, refresh
 
 PATIENCE_S = 300  # for machines that do other things too
@@ -74,3 +76,24 @@ def test_the_page_follows_the_training(watched: tuple[Path, subprocess.Popen, Pa
     assert sorted(p.name for p in experiment.iterdir() if p.name.startswith((".", "report"))) == [
         "report.html"
     ]
+
+
+def test_an_experiment_that_has_only_begun_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    experiment = tmp_path / "exp"
+    experiment.mkdir()
+    waits = iter([lambda: None, lambda: make_run(experiment, epochs=1, steps=4, layers=2)])
+
+    def sleep(seconds: float) -> None:
+        next(waits, _interrupt)()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    watch([experiment], tmp_path / "page.html", (), 1.0)
+    said = capsys.readouterr().out
+    assert f"waiting for {experiment}/config.yaml" in said
+    assert "4 steps, finished" in (tmp_path / "page.html").read_text()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
