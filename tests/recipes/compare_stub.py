@@ -100,8 +100,9 @@ def train(options: dict[str, str]) -> None:
         )
         (exp / f"{epoch}epoch.pth").write_text("weights")
     (exp / "train.log").write_text("\n".join(lines) + "\n")
-    for name in ("checkpoint.pth", "valid.loss.ave_4best.pth", "valid.loss.ave.pth"):
+    for name in ("checkpoint.pth", "valid.loss.ave_1best.pth", "valid.loss.ave.pth"):
         (exp / name).write_text("weights")
+    (exp / "latest.pth").symlink_to(f"{epochs}epoch.pth")
     if conf["trainer_conf"].get("monitor"):
         (exp / "soup.jsonl").write_text(json.dumps(SCAN) + "\n" + json.dumps(REFRESH) + "\n")
 
@@ -126,7 +127,8 @@ def decode(options: dict[str, str]) -> None:
     raw = Path(options["--dumpdir"]) / "raw"
     conf = yaml.safe_load((exp / "config.yaml").read_text())
     rate = next((r for arm, r in ERRORS.items() if f"_{arm}_seed" in exp.name), 0.2)
-    decoding = exp / "decode_decode_valid.loss.ave"
+    assert (exp / options["--inference_model"]).exists()
+    decoding = exp / f"decode_decode_{options['--inference_model'].removesuffix('.pth')}"
     for task, column in (("asr", "text"), ("st", "st_text")):
         lines = []
         for line in (raw / "test" / column).read_text().splitlines():

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,11 +45,11 @@ def calls(recipe: Path) -> list[str]:
 
 
 def test_results_table_and_resumption(recipe: Path) -> None:
-    done = compare(recipe, "--arms", ARMS, "--seeds", "1 2", "--report", "true")
+    done = compare(recipe, "--arms", ARMS, "--seeds", "1 2 3", "--report", "true")
     assert "report_balanced.html" in done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
     results = recipe / "results" / "balanced"
-    names = {f"{arm}_seed{seed}.json" for arm in ARMS.split() for seed in (1, 2)}
+    names = {f"{arm}_seed{seed}.json" for arm in ARMS.split() for seed in (1, 2, 3)}
     assert {path.name for path in results.iterdir()} == names
     static = json.loads((results / "static_seed1.json").read_text())
     assert (static["epochs"], static["updates"]) == (8, 80)
@@ -60,22 +61,24 @@ def test_results_table_and_resumption(recipe: Path) -> None:
     last = yaml.safe_load(
         (recipe / "exp_compare/balanced_static_grid_seed1/config.yaml").read_text()
     )
-    assert last["trainer_conf"]["weighting_conf"]["weights"]["st/*"] == 1.5
+    assert last["trainer_conf"]["weighting_conf"]["weights"]["st/*"] == 2
     assert last["max_epoch"] == 5
 
     table = (recipe / "results" / "RESULTS.md").read_text()
     rows = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
     assert list(rows) == ARMS.split()
-    assert "p 0.001 *" in rows["flat"]
+    assert re.search(r"p 0\.00\d \*", rows["flat"])
+    assert static["valid"]["asr_en"] == [3.0] * 8
     assert "static_grid_seed1: static_st" in table
-    assert not list((recipe / "exp_compare").glob("*/*epoch.pth"))
-    assert not list((recipe / "exp_compare").glob("*/checkpoint.pth"))
-    assert (recipe / "exp_compare/balanced_flat_seed2/valid.loss.ave.pth").exists()
+    # Of the weights those that were decoded are left.
+    left = {p.name for p in (recipe / "exp_compare").glob("balanced_*_seed?/*.pth")}
+    assert left == {"latest.pth", "8epoch.pth", "5epoch.pth"}
+    assert (recipe / "exp_compare/balanced_flat_seed2/latest.pth").exists()
     assert not list((recipe / "exp_compare").glob("balanced_static_grid_seed1_try_*/*.pth"))
 
     before = calls(recipe)
-    again = compare(recipe, "--arms", ARMS, "--seeds", "1 2")
-    assert "6 of 6 runs are there" in again.stdout
+    again = compare(recipe, "--arms", ARMS, "--seeds", "1 2 3")
+    assert "9 of 9 runs are there" in again.stdout
     assert len(calls(recipe)) == len(before) + 1  # the data are looked at
     assert (recipe / "results" / "RESULTS.md").read_text() == table
 
@@ -90,9 +93,9 @@ def test_trainings_start_from_what_came_before(recipe: Path) -> None:
     }
     assert starts == {
         "balanced_two_stage_seed1": "exp_compare/balanced_two_stage_seed1_before/"
-        "valid.loss.ave.pth:encoder:encoder",
+        "latest.pth:encoder:encoder",
         "balanced_static_grid_seed1": "exp_compare/balanced_static_grid_seed1_try_static_st/"
-        "valid.loss.ave.pth",
+        "latest.pth",
     }
     first = yaml.safe_load(
         (recipe / "exp_compare/balanced_two_stage_seed1_before/config.yaml").read_text()
@@ -130,7 +133,7 @@ def test_data_that_cannot_be_made_stop_no_other_variant(recipe: Path) -> None:
 def test_a_result_of_another_configuration_or_data_is_not_taken(recipe: Path) -> None:
     assert compare(recipe, "--arms", "static", "--seeds", "1").returncode == 0
     conf = recipe / "conf" / "train_compare.yaml"
-    conf.write_text(conf.read_text().replace("lr: 0.003", "lr: 0.004"))
+    conf.write_text(conf.read_text().replace("lr: 0.003", "lr: 0.005"))
     table = compare(recipe, "--table", "true")
     assert table.returncode == 0, table.stderr
     text = (recipe / "results" / "RESULTS.md").read_text()
@@ -167,10 +170,10 @@ def test_measured_conflicts_are_in_the_table(recipe: Path) -> None:
     done = compare(recipe, "--arms", "static monitor", "--seeds", "1 2")
     assert done.returncode == 0, done.stdout + done.stderr
     names = {path.name for path in (recipe / "results/balanced").iterdir()}
-    assert names == {"static_seed1.json", "static_seed2.json", "monitor_seed1.json"}
+    assert names == {f"{arm}_seed{seed}.json" for arm in ("static", "monitor") for seed in (1, 2)}
     table = (recipe / "results" / "RESULTS.md").read_text()
-    assert "| asr/en st/fr-en | -0.50, -0.50 |" in table
-    assert "1 of 2 are negative" in table
+    assert "| asr/en st/fr-en | -0.50 ± 0.00 |" in table
+    assert "1 are below zero by more than two of these" in table
     assert "`monitor` 25 %" in table
 
 
