@@ -68,7 +68,8 @@ class Run:
 
     def commands(self) -> list[list[str]]:
         """Commands in order; where a choice has to be made, `?` stands for the best candidate."""
-        return [*map(self._train_command, self.trainings), self._decode_command()]
+        trainings = self.trainings
+        return [*map(self._train_command, trainings), self._decode_command(trainings[-1])]
 
     def finished(self, results: Path, data: str) -> tuple[bool, str]:
         """Whether there is a result already.
@@ -122,7 +123,7 @@ class Run:
             updates += updates_of(directory)
             if training.is_candidate:
                 losses[training.name] = mean_last_loss(valid_losses(directory))
-        decoding = commands.run(self._decode_command(), self.place.log(self.tag))
+        decoding = commands.run(self._decode_command(training), self.place.log(self.tag))
         ended_at = commit(Path(__file__).parent)
         code = begun_at if begun_at == ended_at else f"{begun_at} to {ended_at}"
         return self._result(data, code, used, decoding, updates, choice)
@@ -165,20 +166,22 @@ class Run:
         return commands.run(self._train_command(training), self.place.log(self.tag))
 
     def _train_command(self, training: Training) -> list[str]:
-        tag = self.tag_of(training.name)
-        more = ["--config", str(self.place.config(tag)), "--tag", tag]
-        if training.start:
-            more += [
-                "--init_param",
-                self.place.weights(self.tag_of(training.start), training.modules),
-            ]
-        return self.place.command(11, 11, *more)
+        return self.place.command(11, 11, *self._training_options(training))
 
-    def _decode_command(self) -> list[str]:
+    def _decode_command(self, training: Training) -> list[str]:
         return self.place.command(
-            12, 13, "--config", str(self.place.config(self.tag)), "--tag", self.tag,
+            12, 13, *self._training_options(training),
             "--inference_config", str(self.place.inference_config), "--inference_nj", "1",
         )  # fmt: skip
+
+    def _training_options(self, training: Training) -> list[str]:
+        """Of all stages from 11 on: the later ones refuse a training made with other options."""
+        tag = self.tag_of(training.name)
+        options = ["--config", str(self.place.config(tag)), "--tag", tag]
+        if training.start:
+            start = self.place.weights(self.tag_of(training.start), training.modules)
+            options += ["--init_param", start]
+        return options
 
 
 def with_epochs(run: Run, epochs: int) -> Run:

@@ -91,6 +91,10 @@ def test_trainings_start_from_what_came_before(recipe: Path) -> None:
         for line in calls(recipe)
         if "--init_param" in line
     }
+    # Decoding too: the recipe refuses to decode a training that had other options.
+    decoded = [line for line in calls(recipe) if "--stage 12" in line]
+    assert len(decoded) == 2
+    assert all("--init_param" in line for line in decoded)
     assert starts == {
         "balanced_two_stage_seed1": "exp_compare/balanced_two_stage_seed1_before/"
         "latest.pth:encoder:encoder",
