@@ -8,7 +8,7 @@ from espnet_objsoup.objectives.recipes import RECIPES
 from espnet_objsoup.objectives.soup_conf import SOUP_KEYS, check_soup_conf
 from espnet_objsoup.objectives.spec import ObjectiveError, ObjectiveSpec, match, report_key
 from espnet_objsoup.objectives.static_weights import resolve_weights
-from espnet_objsoup.objectives.table import level_coefficients, soup_table
+from espnet_objsoup.objectives.table import level_coefficients, soup_table, waiting_note
 from espnet_objsoup.objectives.trainer_conf import (
     GRADIENT_ENGINES,
     SoupConf,
@@ -39,4 +39,5 @@ __all__ = [
     "resolve_levels",
     "resolve_weights",
     "soup_table",
+    "waiting_note",
 ]

@@ -89,7 +89,7 @@ def _assign(
     if left:
         raise SoupConfError(
             f"{KEY}: no level has {', '.join(left)}; add them to a level, or choose the "
-            "objectives with --objectives"
+            "objectives with --objectives (run.sh: --train_args '--objectives asr/fr')"
         )
     return members
 

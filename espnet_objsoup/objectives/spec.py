@@ -84,7 +84,8 @@ def match(pattern: str, objectives: Sequence[str], key: str) -> list[str]:
     """
     found = [name for name in objectives if fnmatchcase(name, pattern)]
     if not found:
+        advice = "; set ssl: cpc to have it" if pattern == "ssl" else ""
         raise ObjectiveError(
-            f"{key}: {pattern!r} matches no objective; the data has {', '.join(objectives)}"
+            f"{key}: {pattern!r} matches no objective; the data has {', '.join(objectives)}{advice}"
         )
     return found

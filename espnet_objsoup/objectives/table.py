@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from espnet_objsoup.objectives.levels import LevelSpec
 from espnet_objsoup.objectives.penalties import scheduled_coefficients
+from espnet_objsoup.objectives.weighting_table import MIN_SAMPLE_SIZE, RUNNING, WEIGHTINGS
 
 
 def soup_table(levels: Sequence[LevelSpec], epoch: int = 1) -> str:
@@ -29,6 +30,28 @@ def soup_table(levels: Sequence[LevelSpec], epoch: int = 1) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
+    )
+
+
+def waiting_note(levels: Sequence[LevelSpec], weights_interval: int) -> str:
+    """When what needs a good running estimate begins to act; empty if nothing does.
+
+    Args:
+        levels: top first.
+        weights_interval: steps between two refreshes.
+    """
+    names = [
+        level.weighting
+        for level in levels
+        if len(level.objectives) > 1 and WEIGHTINGS[level.weighting].needs == RUNNING
+    ]
+    names += ["barrier" for level in levels if level.penalty == "barrier"]
+    if not names:
+        return ""
+    refreshes = int(MIN_SAMPLE_SIZE)
+    return (
+        f"{', '.join(dict.fromkeys(names))}: first used when every pair of objectives is known "
+        f"from {refreshes} refreshes, not before step {refreshes * weights_interval}"
     )
 
 

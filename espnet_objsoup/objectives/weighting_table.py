@@ -16,6 +16,8 @@ NOTHING = "nothing"
 STEP = "step Gramian"
 RUNNING = "running Gramian"
 LOSSES = "losses"
+# With fewer refreshes the running estimate is worse than one batch (simulated).
+MIN_SAMPLE_SIZE = 50.0
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,15 @@ ABSENT = "–"
 
 
 def flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested keys as `encoder_conf.num_blocks`; lists stay values."""
+    """Nested keys as `encoder_conf.num_blocks`, `levels[1].penalty`; other lists stay values."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{before}{key}"
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            for i, element in enumerate(value, start=1):
+                flat |= flatten(element, f"{name}[{i}].")
         else:
             flat[name] = value
     return flat

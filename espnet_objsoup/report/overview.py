@@ -32,7 +32,7 @@ def overview(runs: Sequence[RunData]) -> Section:
         "best validation loss": _best_loss,
         "conflict rate": _conflict_rate,
         "steps not taken": _skipped,
-        "seconds per step": _seconds,
+        "seconds per step, whole training": _seconds,
         "WER (%), mean": lambda run: _number(mean_of(run, "asr", "wer"), ".1f"),
         "BLEU, mean": lambda run: _number(mean_of(run, "st", "bleu"), ".1f"),
     }
@@ -53,8 +53,20 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _level(level: LevelSpec) -> str:
-    rules = level.weighting + (f", penalty {level.penalty}" if level.penalty else "")
+    rules = level.weighting + _options(level.weighting_conf)
+    if level.penalty:
+        rules += f", penalty {level.penalty}" + _options(level.penalty_conf)
     return f"{_some(level.objectives)} ({rules})"
+
+
+def _options(conf: Mapping[str, Any]) -> str:
+    """Options that say something: numbers and words, not what is off or by objective."""
+    shown = [
+        f"{key}: {value}"
+        for key, value in conf.items()
+        if isinstance(value, int | float | str) and value is not False
+    ]
+    return f" {{{', '.join(shown)}}}" if shown else ""
 
 
 def _number(value: float | None, form: str) -> str:

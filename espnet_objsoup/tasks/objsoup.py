@@ -21,7 +21,7 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import int_or_none, str2bool, str_or_none
 
 from espnet_objsoup.models.objsoup_model import ESPnetObjSoupModel
-from espnet_objsoup.objectives import soup_table
+from espnet_objsoup.objectives import soup_table, waiting_note
 from espnet_objsoup.tasks.choose_trainer import ChoosesTrainer
 from espnet_objsoup.tasks.components import (
     asr_decoder_choices,
@@ -108,9 +108,11 @@ class ObjSoupTask(ChoosesTrainer):
                 f"print_soup: expected trainer: objsoup, found {name}: no soup to print"
             )
         if name == "objsoup" and not args.collect_stats:
-            levels = SoupConf.from_dict(conf).resolve(_objectives(args))
+            soup = SoupConf.from_dict(conf)
+            levels = soup.resolve(_objectives(args))
             if args.print_soup:
-                print(soup_table(levels))
+                note = waiting_note(levels, soup.weights_interval)
+                print(soup_table(levels) + (f"\n{note}" if note else ""))
                 return
         cls.is_training = not args.collect_stats
         try:

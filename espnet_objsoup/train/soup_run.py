@@ -18,7 +18,7 @@ from espnet_objsoup.gradients.layers import find_layers
 from espnet_objsoup.gradients.reuse import StepLoss
 from espnet_objsoup.gradients.statistic import GramianStatistic
 from espnet_objsoup.models.gradient_scale import GradientScale
-from espnet_objsoup.objectives import LayerError, LayersConf, soup_table
+from espnet_objsoup.objectives import LayerError, LayersConf, soup_table, waiting_note
 from espnet_objsoup.train.faults import Faults
 from espnet_objsoup.train.options import SoupConf
 from espnet_objsoup.train.soup_log import SoupLog
@@ -108,10 +108,10 @@ class SoupRun:
 
     def describe(self) -> str:
         """The resolved soup as a table."""
+        interval = self.conf.weights_interval
         engine = f", gradients by {self.conf.gradient_engine}" if self.measures else ""
-        return (
-            f"{soup_table(self.levels)}\n(weights every {self.conf.weights_interval} steps{engine})"
-        )
+        lines = [soup_table(self.levels), f"(weights every {interval} steps{engine})"]
+        return "\n".join(filter(None, [*lines, waiting_note(self.levels, interval)]))
 
     def begin_epoch(self, epoch: int, n_steps: int | None) -> None:
         """Take scheduled coefficients and plan the epoch's scan.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 # Weights whose sum nearly cancels would be blown up by dividing by it.
 MIN_NET_SHARE = 0.1
-# With fewer refreshes the running estimate is worse than one batch (simulated).
-MIN_SAMPLE_SIZE = 50.0
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from espnet_objsoup.objectives.levels import LevelSpec
-from espnet_objsoup.objectives.weighting_table import RUNNING, STEP, WEIGHTINGS
-from espnet_objsoup.weighting.base import MIN_SAMPLE_SIZE, WeightingInput, accept
+from espnet_objsoup.objectives.weighting_table import MIN_SAMPLE_SIZE, RUNNING, STEP, WEIGHTINGS
+from espnet_objsoup.weighting.base import WeightingInput, accept
 from espnet_objsoup.weighting.checks import check_finite
 from espnet_objsoup.weighting.gramian_estimate import (
     DEFAULT_DECAY,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_objsoup.weighting.base import MIN_SAMPLE_SIZE, Weighting, WeightingInput
+from espnet_objsoup.objectives.weighting_table import MIN_SAMPLE_SIZE
+from espnet_objsoup.weighting.base import Weighting, WeightingInput
 
 Conf = Mapping[str, Any]
 # Builder of a TorchJD weighting: (options, objectives of the level) -> callable on a matrix.

@@ -10,6 +10,7 @@ from espnet_objsoup.objectives import (
     check_soup_conf,
     resolve_levels,
     soup_table,
+    waiting_note,
 )
 from espnet_objsoup.objectives.options import Option
 
@@ -101,7 +102,7 @@ def test_weights_are_divided_by_their_sum_where_that_is_wanted() -> None:
     assert sum(weights.values()) == pytest.approx(1.0)
     assert weights["asr/de"] / weights["st/fr-en"] == pytest.approx(1.5)
     (level,) = resolve_levels({"weighting_conf": {"normalize": True}}, NAMES)
-    assert set(level.weighting_conf["weights"].values()) == {pytest.approx(1 / len(NAMES))}
+    assert level.weighting_conf["weights"] == dict.fromkeys(NAMES, 1 / len(NAMES))
 
 
 def test_general_weights_concern_all_objectives() -> None:
@@ -227,6 +228,25 @@ def test_missing_packages_come_with_the_pip_line(monkeypatch) -> None:
         SoupConfError, match=r'quadprog.*pip install "torchjd\[quadprog-projector\]"'
     ):
         check_soup_conf({"recipe": "flat", "weighting": "upgrad"})
+
+
+def test_what_waits_for_the_estimate_is_named() -> None:
+    levels = [
+        {"objectives": ["asr/*"], "weighting": "upgrad"},
+        {"objectives": ["st/*", "ssl"], "weighting": "modo", "penalty": "barrier"},
+    ]
+    note = waiting_note(resolve_levels({"levels": levels}, NAMES), 16)
+    assert note.startswith("upgrad, barrier: first used")
+    assert note.endswith("not before step 800")
+    assert waiting_note(resolve_levels({"recipe": "flat"}, NAMES), 16) == ""
+    alone = [levels[0], {"objectives": ["st/*", "ssl"]}]  # one objective has weight one anyway
+    assert waiting_note(resolve_levels({"levels": alone}, ["asr/de", *NAMES[2:]]), 16) == ""
+
+
+def test_a_level_of_self_supervision_without_it_says_how_to_have_it() -> None:
+    levels = [{"objectives": ["asr/*", "st/*"]}, {"objectives": ["ssl"]}]
+    with pytest.raises(ObjectiveError, match="the data has .*; set ssl: cpc"):
+        resolve_levels({"levels": levels}, LABELLED)
 
 
 def test_table() -> None:

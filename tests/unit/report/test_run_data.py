@@ -117,6 +117,19 @@ def test_names_differ_and_are_short(tmp_path: Path) -> None:
         named(tmp_path, "a/exp/x", "a/exp/x")
 
 
+def test_levels_are_compared_option_by_option() -> None:
+    def soup(weighting: str, value: float) -> dict:
+        lower = {"objectives": ["asr/*"], "penalty": "constant", "penalty_conf": {"value": value}}
+        levels = [{"objectives": ["st/*"], "weighting": weighting}, lower]
+        return {"trainer_conf": {"levels": levels}}
+
+    rows = dict(configuration_differences([soup("modo", 0.5), soup("stch", 0.7)]))
+    assert rows == {
+        "trainer_conf.levels[1].weighting": ["modo", "stch"],
+        "trainer_conf.levels[2].penalty_conf.value": ["0.5", "0.7"],
+    }
+
+
 def test_differences_of_configurations() -> None:
     first = {"seed": 1, "enc": {"n": 2, "d": {}}, "output_dir": "a", "tokens": ["a"] * 60}
     second = {"seed": 1, "enc": {"n": 3, "d": {}}, "output_dir": "b", "tokens": ["b"] * 60}

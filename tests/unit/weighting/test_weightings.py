@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from espnet_objsoup.objectives import WEIGHTINGS, SoupConfError, resolve_levels
-from espnet_objsoup.objectives.weighting_table import LOSSES, NOTHING, RUNNING
-from espnet_objsoup.weighting.base import MIN_SAMPLE_SIZE, Weighting, WeightingInput, accept
+from espnet_objsoup.objectives.weighting_table import LOSSES, MIN_SAMPLE_SIZE, NOTHING, RUNNING
+from espnet_objsoup.weighting.base import Weighting, WeightingInput, accept
 from espnet_objsoup.weighting.registry import BUILDERS, build_weighting
 
 NAMES = ("asr/ca", "asr/de", "asr/fr", "asr/zh")
