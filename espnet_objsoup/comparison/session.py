@@ -15,12 +15,14 @@ from typing import Self
 
 from espnet_objsoup.bin.cli import print_error
 from espnet_objsoup.comparison.calibrate import Calibration
+from espnet_objsoup.comparison.current import read_variants
 from espnet_objsoup.comparison.plan import Arm, Comparison, Variant
 from espnet_objsoup.comparison.process import Commands
 from espnet_objsoup.comparison.recipe import Place
 from espnet_objsoup.comparison.run import Run, describe, seeds_of, with_epochs
 from espnet_objsoup.comparison.schedule import Job, run_all
 from espnet_objsoup.comparison.table import render
+from espnet_objsoup.comparison.tradeoff import FIGURE, can_be_drawn, tradeoff_svg
 from espnet_objsoup.data.files import write_bytes
 
 
@@ -163,6 +165,10 @@ class Session:
         path = self.args.results / "RESULTS.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, text.encode())
+        for variant in read_variants(self.args.results, self.comparison, decoding):
+            if can_be_drawn(variant.by_arm):
+                figure = self.args.results / variant.name / FIGURE
+                write_bytes(figure, tradeoff_svg(variant.by_arm))
         print(f"{path}: written")
 
     def _report(self, place: Place, runs: Sequence[Run]) -> None:

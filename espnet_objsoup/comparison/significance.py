@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import dunnett
 
 from espnet_objsoup.comparison.bootstrap import paired_bootstrap
-from espnet_objsoup.comparison.result import Result, ResultError
+from espnet_objsoup.comparison.result import Result
 
 # With fewer, an arm says next to nothing of its own deviation.
 MIN_SEEDS = 3
@@ -58,9 +58,6 @@ def differences(
 
     Returns:
         Arm -> difference; without arms that share no seed with the reference.
-
-    Raises:
-        ResultError: if two results are not of the same test utterances.
 
     Source:
         Dunnett, JASA 1955 (several arms against one; deviations pooled).
@@ -115,20 +112,3 @@ def _counts(results: Sequence[Result], seeds: Sequence[int], task: str) -> dict[
     by_seed = {result.seed: result for result in results}
     names = [name for name in by_seed[seeds[0]].scores if name.startswith(f"{task}/")]
     return {name: np.stack([by_seed[seed].counts(name) for seed in seeds]) for name in names}
-
-
-def check_test_sets(results: Sequence[Result]) -> None:
-    """All results of a table have to be of the same test utterances.
-
-    Raises:
-        ResultError: naming two that are not.
-    """
-    first: dict[str, tuple[str, str]] = {}
-    for result in results:
-        for name, of_objective in result.utterances.items():
-            known, checksum = first.setdefault(name, (result.name, of_objective["test"]))
-            if checksum != of_objective["test"]:
-                raise ResultError(
-                    f"{result.variant}: {name}: expected the same test utterances in all results, "
-                    f"found others in {result.name} than in {known}; remove one and run it again"
-                )

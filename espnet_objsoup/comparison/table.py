@@ -9,17 +9,16 @@ from typing import Any
 
 from espnet_objsoup.comparison.bootstrap import N_SAMPLES
 from espnet_objsoup.comparison.conflict_table import conflict_lines
-from espnet_objsoup.comparison.fingerprint import config_fingerprint
-from espnet_objsoup.comparison.plan import EQUAL_COST, Comparison
-from espnet_objsoup.comparison.result import Result, load_all
+from espnet_objsoup.comparison.current import VariantResults, read_variants
+from espnet_objsoup.comparison.plan import Comparison
+from espnet_objsoup.comparison.result import Result
 from espnet_objsoup.comparison.significance import (
     LEVEL,
     MIN_SEEDS,
     Difference,
-    check_test_sets,
     differences,
 )
-from espnet_objsoup.comparison.trainings import trainings_of
+from espnet_objsoup.comparison.tradeoff import FIGURE, can_be_drawn
 
 _MEASURES = {"asr": "WER", "st": "BLEU"}
 _HEAD = f"""# Comparison
@@ -45,56 +44,31 @@ def render(results: Path, comparison: Comparison, decoding: Mapping[str, Any]) -
         ResultError: if a file is no result.
     """
     lines, everything = [_HEAD.replace("REFERENCE", comparison.reference)], []
-    for name in comparison.variants:
-        for variant in (name, name + EQUAL_COST):
-            found = load_all(results, variant)
-            current = [r for r in found if is_current(r, comparison, decoding)]
-            others = [r for r in found if r not in current]
-            if current:
-                lines += _variant_lines(variant, current, comparison)
-                everything += current
-            if others:
-                names = ", ".join(f"{variant}/{result.name}.json" for result in others)
-                lines += [f"Not in the table, being of other configurations or data: {names}.", ""]
+    for variant in read_variants(results, comparison, decoding):
+        if variant.by_arm:
+            lines += _variant_lines(variant, comparison)
+            everything += variant.current
+        if variant.outdated:
+            names = ", ".join(f"{variant.name}/{result.name}.json" for result in variant.outdated)
+            lines += [f"Not in the table, being of other configurations or data: {names}.", ""]
     if not everything:
         lines += ["No run has finished.", ""]
     return "\n".join(lines + _environment(everything)).rstrip() + "\n"
 
 
-def is_current(result: Result, comparison: Comparison, decoding: Mapping[str, Any]) -> bool:
-    """Whether a result is of the configuration as it now stands."""
-    equal_cost = result.variant.endswith(EQUAL_COST)
-    variant = comparison.variants[result.variant.removesuffix(EQUAL_COST)]
-    arm = comparison.arms.get(result.arm)
-    if arm is None:
-        return False
-    epochs = result.epochs if equal_cost else None
-    trainings = trainings_of(comparison, variant, arm, result.seed, epochs)
-    return config_fingerprint(trainings, decoding) == result.config
-
-
-def _variant_lines(variant: str, found: Sequence[Result], comparison: Comparison) -> list[str]:
-    data = _common_data(found, comparison.reference)
-    left_out = [result.name for result in found if result.data != data]
-    by_arm: dict[str, list[Result]] = {}
-    order = [comparison.reference, *comparison.arms]
-    for result in sorted(found, key=lambda r: (order.index(r.arm), r.seed)):
-        if result.data == data:
-            by_arm.setdefault(result.arm, []).append(result)
-    check_test_sets([result for results in by_arm.values() for result in results])
-    lines = [f"## {variant}", "", *_table(by_arm, comparison)]
-    if left_out:
-        lines += ["", f"Of other data, and not in the table: {', '.join(left_out)}."]
-    choices = [f"{r.name}: {r.choice}" for results in by_arm.values() for r in results if r.choice]
+def _variant_lines(variant: VariantResults, comparison: Comparison) -> list[str]:
+    by_arm = variant.by_arm
+    lines = [f"## {variant.name}", "", *_table(by_arm, comparison)]
+    if can_be_drawn(by_arm):
+        figure = f"{variant.name}/{FIGURE}"
+        lines += ["", f"![WER against BLEU of every arm, with its seeds]({figure})"]
+    if variant.other_data:
+        names = ", ".join(result.name for result in variant.other_data)
+        lines += ["", f"Of other data, and not in the table: {names}."]
+    choices = [f"{r.name}: {r.choice}" for r in variant.current if r.choice]
     if choices:
         lines += ["", f"Chosen by the grid: {', '.join(choices)}."]
     return [*lines, "", *conflict_lines(by_arm)]
-
-
-def _common_data(found: Sequence[Result], reference: str) -> str:
-    """Data of the reference; without one, those of most results."""
-    data = [r.data for r in found if r.arm == reference] or [r.data for r in found]
-    return max(sorted(set(data)), key=data.count)
 
 
 def _table(by_arm: Mapping[str, Sequence[Result]], comparison: Comparison) -> list[str]:

@@ -50,7 +50,7 @@ def test_results_table_and_resumption(recipe: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     results = recipe / "results" / "balanced"
     names = {f"{arm}_seed{seed}.json" for arm in ARMS.split() for seed in (1, 2, 3)}
-    assert {path.name for path in results.iterdir()} == names
+    assert {path.name for path in results.iterdir()} == names | {"tradeoff.svg"}
     static = json.loads((results / "static_seed1.json").read_text())
     assert (static["epochs"], static["updates"]) == (8, 80)
     assert static["cpu_seconds"] >= 0.16
@@ -173,7 +173,7 @@ def test_equal_cost_gives_dear_arms_fewer_epochs(recipe: Path) -> None:
 def test_measured_conflicts_are_in_the_table(recipe: Path) -> None:
     done = compare(recipe, "--arms", "static monitor", "--seeds", "1 2")
     assert done.returncode == 0, done.stdout + done.stderr
-    names = {path.name for path in (recipe / "results/balanced").iterdir()}
+    names = {path.name for path in (recipe / "results/balanced").glob("*.json")}
     assert names == {f"{arm}_seed{seed}.json" for arm in ("static", "monitor") for seed in (1, 2)}
     table = (recipe / "results" / "RESULTS.md").read_text()
     assert "| asr/en st/fr-en | -0.50 ± 0.00 |" in table

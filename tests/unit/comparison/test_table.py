@@ -3,14 +3,17 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
+from espnet_objsoup.comparison.current import read_variants
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import Comparison
 from espnet_objsoup.comparison.result import Result, ResultError, load
 from espnet_objsoup.comparison.table import render
+from espnet_objsoup.comparison.tradeoff import can_be_drawn, front, tradeoff_svg
 from espnet_objsoup.comparison.trainings import trainings_of
 
 DECODING = {"beam_size": 5}
@@ -123,6 +126,34 @@ def test_one_seed_has_no_error(comparison: Comparison, tmp_path: Path) -> None:
     lines = render(tmp_path, comparison, DECODING).splitlines()
     assert "| a b | -0.20 |" in lines
     assert "| mean over pairs | - |" in lines
+
+
+def test_results_of_other_utterances_are_refused(comparison: Comparison, tmp_path: Path) -> None:
+    result(comparison, "static", 1, 2).save(tmp_path)
+    made = result(comparison, "soup", 1, 2)
+    others = {name: {**of, "test": "u"} for name, of in made.utterances.items()}
+    dataclasses.replace(made, utterances=others).save(tmp_path)
+    with pytest.raises(ResultError, match="found others in soup_seed1 than in static_seed1"):
+        render(tmp_path, comparison, DECODING)
+
+
+def test_the_front() -> None:
+    points = {"a": (10.0, 20.0), "b": (12.0, 30.0), "c": (11.0, 19.0), "d": (12.0, 25.0)}
+    assert front(points) == ["a", "b"]
+
+
+def test_the_figure(comparison: Comparison, tmp_path: Path) -> None:
+    result(comparison, "static", 1, 2).save(tmp_path)
+    (alone,) = read_variants(tmp_path, comparison, DECODING)
+    assert not can_be_drawn(alone.by_arm)
+    assert "tradeoff.svg" not in render(tmp_path, comparison, DECODING)
+    result(comparison, "soup", 1, 1).save(tmp_path)
+    (variant,) = read_variants(tmp_path, comparison, DECODING)
+    text = tradeoff_svg(variant.by_arm).decode()
+    ElementTree.fromstring(text)
+    assert "soup (front)" in text
+    assert "static (front)" not in text
+    assert "(v/tradeoff.svg)" in render(tmp_path, comparison, DECODING)
 
 
 def test_without_results(comparison: Comparison, tmp_path: Path) -> None:
