@@ -87,7 +87,7 @@ def test_trainings_start_from_what_came_before(recipe: Path) -> None:
     done = compare(recipe, "--arms", "two_stage static_grid", "--seeds", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     starts = {
-        line.split("--tag ")[1].split()[0]: line.split("--init_param ")[1]
+        line.split("--tag ")[1].split()[0]: line.split("--init_param ")[1].split()[0]
         for line in calls(recipe)
         if "--init_param" in line
     }
