@@ -130,7 +130,7 @@ def _difference(difference: Difference | None) -> str:
         words += f" [{difference.low:+.1f}, {difference.high:+.1f}]"
     words += f" ({low:+.1f}, {high:+.1f})"
     if not math.isnan(difference.p):
-        words += f", p {difference.p:.3f}"
+        words += ", p < 0.001" if difference.p < 0.001 else f", p {difference.p:.3f}"
     return words + (" *" if difference.is_significant else "")
 
 
