@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ ARMS = "static static_grid flat"
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = copy_recipe(tmp_path) / "mini_objsoup"
+    shutil.rmtree(path / "results")  # those of the real comparison
     script = f'#!/usr/bin/env bash\nPYTHONPATH={ROOT} exec {sys.executable} {STUB} "$@"\n'
     (path / "run.sh").write_text(script)
     conf = path / "conf" / "train_compare.yaml"

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from espnet_objsoup.bin.check_config import statistics_options
+from espnet_objsoup.comparison.current import read_variants
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import Comparison, PlanError
 from espnet_objsoup.comparison.trainings import Training, merge, trainings_of, with_choice
@@ -203,3 +204,15 @@ def test_a_schedule_without_a_number_of_batches_is_refused(place: Path) -> None:
     comparison = read()
     with pytest.raises(PlanError, match="num_iters_per_epoch: expected a whole number, found None"):
         trainings_of(comparison, comparison.variants["v"], comparison.arms["a"], 1)
+
+
+def test_tracked_results_are_of_the_tracked_configurations(real: Comparison) -> None:
+    """Whoever changes what is compared runs it again, or removes what is no longer true."""
+    decoding = yaml.safe_load(Path("conf/decode.yaml").read_text())
+    variants = list(read_variants(Path("results"), real, decoding))
+    assert variants
+    for variant in variants:
+        assert not variant.outdated, [result.name for result in variant.outdated]
+        assert not variant.other_data, [result.name for result in variant.other_data]
+        table = Path("results/RESULTS.md").read_text()
+        assert all(f"| `{arm}` | {len(runs)} |" in table for arm, runs in variant.by_arm.items())
