@@ -118,8 +118,11 @@ def check_stand_ins(model: torch.nn.Module, output: dict, *names: str) -> None:
         options = {"retain_graph": True, "materialize_grads": True}
         mean = torch.autograd.grad(stand_ins.sum() / n_present, shared, **options)
         expected = torch.autograd.grad(loss, shared, **options)
-        # ESPnet computes CTC in single precision.
-        torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-7)
+        # ESPnet computes CTC in single precision. Where the whole model is, sums over a batch and
+        # over its utterances round differently, on one processor more than on another.
+        single = shared[0].dtype == torch.float32
+        atol = 3e-6 if single else 1e-7
+        torch.testing.assert_close(mean, expected, rtol=1e-4 if single else 1e-5, atol=atol)
         assert max(part.abs().max() for part in mean) > 1e-3
 
 
