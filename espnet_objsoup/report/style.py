@@ -111,6 +111,7 @@ def figure_style() -> Iterator[None]:
         "grid.linewidth": 0.4,
         "grid.alpha": 0.25,
         "svg.fonttype": "none",
+        "svg.hashsalt": "objsoup",  # the same figure has the same bytes
         "path.simplify": True,
         "lines.linewidth": 1.3,
     }
