@@ -2,10 +2,13 @@
 """Measured conflicts of a variant's runs, for RESULTS.md."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 from espnet_objsoup.comparison.result import Result
+
+_Mean = tuple[float | None, float | None]  # and its standard error
 
 
 def conflict_lines(by_arm: Mapping[str, Sequence[Result]]) -> list[str]:
@@ -35,20 +38,18 @@ def _scans(arm: str, results: Sequence[Result]) -> list[str]:
     scans = [result.soup["scans"][1:] or result.soup["scans"] for result in results]
     layers = list(scans[0][0]["scores"])
     pairs = sorted({pair for of_seed in scans for scan in of_seed for pair in scan["cosines"]})
-    table = {
-        pair: [
-            _over_seeds([[s["cosines"].get(pair, {}).get(name) for s in seed] for seed in scans])
-            for name in layers
-        ]
-        for pair in pairs
-    }
-    of_all = [_over_seeds([[s["scores"][name] for s in seed] for seed in scans]) for name in layers]
+
+    def by_layer(values: Callable[[Mapping[str, Any]], Mapping[str, float | None]]) -> list[_Mean]:
+        """Of what a scan has by layer."""
+        return [_over_seeds([[values(s).get(x) for s in seed] for seed in scans]) for x in layers]
+
+    table = {pair: by_layer(lambda scan, p=pair: scan["cosines"].get(p, {})) for pair in pairs}
+    of_all = by_layer(lambda scan: scan["scores"])
     rows = [f"| {' | '.join(['pair', *map(_short, layers)])} |", "|" + " --- |" * (len(layers) + 1)]
     for pair in sorted(pairs, key=lambda pair: sum(m for m, _ in table[pair] if m is not None)):
         rows.append(f"| {pair} | {' | '.join(_cell(*value) for value in table[pair])} |")
     rows.append(f"| mean over pairs | {' | '.join(_cell(*value) for value in of_all)} |")
-    known = [(m, e) for values in table.values() for m, e in values if m is not None]
-    sure = [(m, e) for m, e in known if e is not None]
+    sure = [(m, e) for values in table.values() for m, e in values if e is not None]
     negative = sum(m < -2 * e for m, e in sure)
     positive = sum(m > 2 * e for m, e in sure)
     epochs = ", ".join(str(scan["epoch"]) for scan in scans[0])
@@ -61,7 +62,7 @@ def _scans(arm: str, results: Sequence[Result]) -> list[str]:
     return [f"{words}:", "", *rows, ""]
 
 
-def _over_seeds(values: Sequence[Sequence[float | None]]) -> tuple[float | None, float | None]:
+def _over_seeds(values: Sequence[Sequence[float | None]]) -> _Mean:
     """Mean over seeds of the means over scans, and its standard error; None where unknown."""
     known = [[value for value in of_seed if value is not None] for of_seed in values]
     means = [fmean(of_seed) for of_seed in known if of_seed]

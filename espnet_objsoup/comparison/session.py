@@ -161,11 +161,11 @@ class Session:
 
     def _write_table(self) -> None:
         decoding = self._place(next(iter(self.comparison.variants.values()))).decoding
-        text = render(self.args.results, self.comparison, decoding)
+        variants = list(read_variants(self.args.results, self.comparison, decoding))
         path = self.args.results / "RESULTS.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, text.encode())
-        for variant in read_variants(self.args.results, self.comparison, decoding):
+        write_bytes(path, render(variants, self.comparison).encode())
+        for variant in variants:
             if can_be_drawn(variant.by_arm):
                 figure = self.args.results / variant.name / FIGURE
                 write_bytes(figure, tradeoff_svg(variant.by_arm))

@@ -7,7 +7,7 @@ between seeds over all arms, and utterances are resampled with the trained model
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import dunnett
@@ -68,34 +68,34 @@ def differences(
     for name, results in arms.items():
         seeds = sorted(control.keys() & own[name].keys())
         if seeds:
-            sides = [_counts(side, seeds, task) for side in (reference, results)]
-            found[name] = _difference(sides[0], sides[1], len(seeds))
-    tested = [name for name in found if len(own[name]) >= MIN_SEEDS]
-    if not tested or len(control) < MIN_SEEDS:
-        return found
-    samples = [list(own[name].values()) for name in tested]
-    if not any(np.ptp(sample) > 0 for sample in [*samples, list(control.values())]):
-        return found  # without any deviation there is nothing to test against
-    test = dunnett(*samples, control=list(control.values()), rng=np.random.default_rng(_RANDOM))
+            drawn = paired_bootstrap(*(_counts(side, seeds, task) for side in (reference, results)))
+            found[name] = Difference(drawn.value, len(seeds), (drawn.low, drawn.high))
+    samples = {name: list(own[name].values()) for name in found if len(own[name]) >= MIN_SEEDS}
+    return found | _tested(found, samples, list(control.values()))
+
+
+def _tested(
+    found: Mapping[str, Difference],
+    samples: Mapping[str, Sequence[float]],
+    control: Sequence[float],
+) -> dict[str, Difference]:
+    """Differences of the arms that have enough seeds, with what the seeds say of them."""
+    if not samples or len(control) < MIN_SEEDS:
+        return {}
+    if not any(np.ptp(sample) > 0 for sample in [*samples.values(), control]):
+        return {}  # without any deviation there is nothing to test against
+    test = dunnett(*samples.values(), control=control, rng=np.random.default_rng(_RANDOM))
     interval = test.confidence_interval()
-    for i, name in enumerate(tested):
-        value = float(np.mean(samples[i]) - np.mean(list(control.values())))
-        found[name] = Difference(
-            value,
-            len(samples[i]),
-            found[name].utterances,
-            float(interval.low[i]),
-            float(interval.high[i]),
-            float(test.pvalue[i]),
+    return {
+        name: replace(
+            found[name],
+            value=float(np.mean(sample) - np.mean(control)),
+            low=float(interval.low[i]),
+            high=float(interval.high[i]),
+            p=float(test.pvalue[i]),
         )
-    return found
-
-
-def _difference(
-    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], n_seeds: int
-) -> Difference:
-    bootstrap = paired_bootstrap(first, second)
-    return Difference(bootstrap.value, n_seeds, (bootstrap.low, bootstrap.high))
+        for i, (name, sample) in enumerate(samples.items())
+    }
 
 
 def _scores(results: Sequence[Result], task: str) -> dict[int, float]:

@@ -2,14 +2,12 @@
 """RESULTS.md of a comparison, from its JSONs alone."""
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
 
 from espnet_objsoup.comparison.bootstrap import N_SAMPLES
 from espnet_objsoup.comparison.conflict_table import conflict_lines
-from espnet_objsoup.comparison.current import VariantResults, read_variants
+from espnet_objsoup.comparison.current import VariantResults
 from espnet_objsoup.comparison.plan import Comparison
 from espnet_objsoup.comparison.result import Result
 from espnet_objsoup.comparison.significance import (
@@ -32,19 +30,15 @@ one core for training, starts of its processes included. MB: most memory of a pr
 """
 
 
-def render(results: Path, comparison: Comparison, decoding: Mapping[str, Any]) -> str:
+def render(variants: Iterable[VariantResults], comparison: Comparison) -> str:
     """The whole file.
 
     Args:
-        results: directory with a directory per variant.
-        comparison: says what is current, and in which order.
-        decoding: options of decoding.
-
-    Raises:
-        ResultError: if a file is no result.
+        variants: that have results, from `read_variants`.
+        comparison: says what is the reference, and which arms are a family.
     """
     lines, everything = [_HEAD.replace("REFERENCE", comparison.reference)], []
-    for variant in read_variants(results, comparison, decoding):
+    for variant in variants:
         if variant.by_arm:
             lines += _variant_lines(variant, comparison)
             everything += variant.current
@@ -124,14 +118,14 @@ def _compare(
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return "-"
-    low, high = difference.utterances
-    words = f"{difference.value:+.1f}"
-    if not math.isnan(difference.p):
-        words += f" [{difference.low:+.1f}, {difference.high:+.1f}]"
-    words += f" ({low:+.1f}, {high:+.1f})"
-    if not math.isnan(difference.p):
-        words += ", p < 0.001" if difference.p < 0.001 else f", p {difference.p:.3f}"
-    return words + (" *" if difference.is_significant else "")
+    value, p = f"{difference.value:+.1f}", difference.p
+    utterances = "({:+.1f}, {:+.1f})".format(*difference.utterances)
+    if math.isnan(p):
+        return f"{value} {utterances}"
+    seeds = f"[{difference.low:+.1f}, {difference.high:+.1f}]"
+    shown = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+    star = " *" if difference.is_significant else ""
+    return f"{value} {seeds} {utterances}, {shown}{star}"
 
 
 def _cost(results: Sequence[Result]) -> list[str]:

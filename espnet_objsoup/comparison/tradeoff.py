@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from espnet_objsoup.comparison.result import Result
-from espnet_objsoup.report.style import COLOURS, FAINT, INK, MARKERS, figure_style, file_bytes
+from espnet_objsoup.report.style import FAINT, INK, figure_style, file_bytes, run_markers, strokes
 
 FIGURE = "tradeoff.svg"
 _SIZE_IN = (7.0, 4.2)
@@ -49,10 +49,9 @@ def tradeoff_svg(by_arm: Mapping[str, Sequence[Result]]) -> bytes:
         figure = Figure(_SIZE_IN, layout="constrained")
         axes = figure.subplots()
         axes.plot(*zip(*(means[arm] for arm in best), strict=True), color=FAINT, linewidth=0.8)
-        for i, arm in enumerate(by_arm):
-            colour = COLOURS[i % len(COLOURS)]
-            marker = list(MARKERS)[i % len(MARKERS)]
-            style = {"color": colour, "marker": marker, "linestyle": "none"}
+        lines, dots = strokes(list(by_arm)), run_markers(list(by_arm))
+        for arm in by_arm:
+            style = {"color": lines[arm].colour, "marker": dots[arm].marker, "linestyle": "none"}
             axes.plot(*zip(*seeds[arm], strict=True), markersize=3, alpha=0.5, **style)
             label = f"{arm} (front)" if arm in best else arm
             axes.plot(*means[arm], markersize=8, markeredgecolor=INK, label=label, **style)

@@ -60,14 +60,14 @@ def _numbers_of(*numbers: int) -> Iterator[None]:
     The CPU's: `torch.manual_seed` also notes the seed for GPUs, with a traceback where none is in
     use yet, as in a loader's workers, and takes half a millisecond for that.
     """
-    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    _seed_cpu(numbers)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(own)
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        _seed_cpu(numbers)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 class SeededDataset(Dataset):

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from espnet_objsoup.comparison import table
 from espnet_objsoup.comparison.current import read_variants
 from espnet_objsoup.comparison.fingerprint import config_fingerprint
 from espnet_objsoup.comparison.plan import Comparison
 from espnet_objsoup.comparison.result import Result, ResultError, load
-from espnet_objsoup.comparison.table import render
 from espnet_objsoup.comparison.tradeoff import can_be_drawn, front, tradeoff_svg
 from espnet_objsoup.comparison.trainings import trainings_of
 
@@ -51,6 +51,10 @@ def result(comparison: Comparison, arm: str, seed: int, errors: int, **more: obj
         "wall_seconds": 70.0, "memory_mb": 500.0,
     }  # fmt: skip
     return Result(**{**values, **more})
+
+
+def render(results: Path, comparison: Comparison, decoding: dict) -> str:
+    return table.render(read_variants(results, comparison, decoding), comparison)
 
 
 def row(text: str, arm: str) -> list[str]:
@@ -151,6 +155,7 @@ def test_the_figure(comparison: Comparison, tmp_path: Path) -> None:
     (variant,) = read_variants(tmp_path, comparison, DECODING)
     text = tradeoff_svg(variant.by_arm).decode()
     ElementTree.fromstring(text)
+    assert tradeoff_svg(variant.by_arm).decode() == text
     assert "soup (front)" in text
     assert "static (front)" not in text
     assert "(v/tradeoff.svg)" in render(tmp_path, comparison, DECODING)
