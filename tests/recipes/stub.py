@@ -25,8 +25,8 @@ case "$1 ${{2:-}}" in
         ;;
     "-c "* | *check_config | *bin.cluster) exec "${{real}}" "$@" ;;
 esac
-printf '%q ' "$@" >>"${{work}}/calls"
-echo >>"${{work}}/calls"
+# In one write: processes that train together note their words at the same time.
+cat <<<"$(printf '%q ' "$@")" >>"${{work}}/calls"
 command=${{2##*.}}
 shift 2
 echo $$ >>"${{work}}/processes"
