@@ -46,6 +46,8 @@ class WeightingInfo:
 
 # The EMA of CR-MOGM (Zhou et al., NeurIPS 2022), for every weighting that computes afresh.
 _SMOOTHING = {"smoothing": Option(0.0, high=0.9999)}
+# What Sener and Koltun's code calls normalization_type l2, LibMTL mgda_gn: l2.
+_MATRIX = {"matrix": Option("gramian", choices=("gramian", "cosines"))}
 _PREFERENCE = {"preference": Option(None, per_objective=True, optional=True)}
 _QUADPROG = {"packages": ("quadprog", "qpsolvers"), "extra": "quadprog-projector"}
 # TorchJD's default of 1e-4 lets objectives rise slightly.
@@ -72,7 +74,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "projected gradient steps on the min-norm problem, with an unbiased matrix",
         "Chen, Fernando, Ying, Chen, JMLR 2024, eq. 2.9b",
         STEP,
-        {"gamma": Option(0.1, open_low=True), "rho": Option(0.1)},
+        {"gamma": Option(0.1, open_low=True), "rho": Option(0.1), **_MATRIX},
     ),
     "sdmgrad": WeightingInfo(
         "as modo, pulled towards a preferred direction",
@@ -84,6 +86,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
             "n_iter": Option(20, low=1, integer=True),
             "lambda": Option(0.3),
             **_PREFERENCE,
+            **_MATRIX,
             **_SMOOTHING,
         },
     ),
@@ -95,6 +98,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
             # TorchJD's defaults (1e-3, 100) stop before no objective rises.
             "epsilon": Option(1e-6, open_low=True),
             "max_iters": Option(1000, low=1, integer=True),
+            **_MATRIX,
             **_SMOOTHING,
         },
     ),
@@ -102,33 +106,33 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "mean of the gradients' projections onto the cone in which no objective rises",
         "Quinton, Rey, arXiv 2406.16232",
         RUNNING,
-        {**_REG_EPS, **_PREFERENCE, **_SMOOTHING},
+        {**_REG_EPS, **_PREFERENCE, **_MATRIX, **_SMOOTHING},
         **_QUADPROG,
     ),
     "dualproj": WeightingInfo(
         "projection of the mean gradient onto that cone",
         "Lopez-Paz, Ranzato, NeurIPS 2017, eq. 11",
         RUNNING,
-        {**_REG_EPS, **_PREFERENCE, **_SMOOTHING},
+        {**_REG_EPS, **_PREFERENCE, **_MATRIX, **_SMOOTHING},
         **_QUADPROG,
     ),
     "pcgrad": WeightingInfo(
         "each gradient without its part against the others, in random order",
         "Yu et al., NeurIPS 2020",
         RUNNING,
-        _SMOOTHING,
+        {**_MATRIX, **_SMOOTHING},
     ),
     "gradvac": WeightingInfo(
         "as pcgrad, towards running target cosines",
         "Wang et al., ICLR 2021",
         RUNNING,
-        {"beta": Option(0.5, high=1.0), **_SMOOTHING},
+        {"beta": Option(0.5, high=1.0), **_MATRIX, **_SMOOTHING},
     ),
     "cagrad": WeightingInfo(
         "best worst-case direction in a ball around the mean",
         "Liu et al., NeurIPS 2021",
         RUNNING,
-        {"c": Option(0.5), **_SMOOTHING},
+        {"c": Option(0.5), **_MATRIX, **_SMOOTHING},
         packages=("cvxpy", "clarabel"),
         extra="cagrad",
     ),
@@ -136,7 +140,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "equal projections onto all gradients; weights can be negative",
         "Liu et al., ICLR 2021",
         RUNNING,
-        _SMOOTHING,
+        {**_MATRIX, **_SMOOTHING},
     ),
     "aligned_mtl": WeightingInfo(
         "equalised principal components; weights can be negative",
@@ -145,6 +149,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         {
             "scale_mode": Option("rmse", choices=("rmse", "median", "min")),
             **_PREFERENCE,
+            **_MATRIX,
             **_SMOOTHING,
         },
     ),
@@ -152,7 +157,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "alpha-fair allocation of descent",
         "Ban, Ji, ICML 2024, eq. 4",
         RUNNING,
-        {"alpha": Option(2.0), **_SMOOTHING},
+        {"alpha": Option(2.0), **_MATRIX, **_SMOOTHING},
         packages=("scipy",),
         extra="fairgrad",
     ),
@@ -160,7 +165,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Nash bargaining solution",
         "Navon et al., ICML 2022, algorithm 1",
         RUNNING,
-        {"optim_niter": Option(20, low=1, integer=True), **_SMOOTHING},
+        {"optim_niter": Option(20, low=1, integer=True), **_MATRIX, **_SMOOTHING},
         packages=("cvxpy", "ecos"),
         extra="nash-mtl",
     ),
@@ -171,6 +176,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         {
             "tau": Option(0.02, high=1.0),
             "beta": Option(0.999, high=0.999999),
+            **_MATRIX,
             **_SMOOTHING,
         },
     ),
@@ -181,6 +187,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         {
             "n_byzantine": Option(0, integer=True),
             "n_selected": Option(1, low=1, integer=True),
+            **_MATRIX,
             **_SMOOTHING,
         },
         min_objectives=3,

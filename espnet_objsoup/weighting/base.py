@@ -18,8 +18,9 @@ class WeightingInput:
     """A finished refresh, restricted to the n objectives of a level.
 
     Attributes:
-        step: (n, n) float64 unbiased Gramian of this refresh, divided by its running mean
-            diagonal; pairs that did not occur come from the running estimate.
+        step: (n, n) float64 unbiased Gramian of this refresh, divided by the running mean of
+            its diagonal, or, with `matrix: cosines`, by the running lengths of both gradients;
+            pairs that did not occur come from the running estimate.
         running: (n, n) float64 running Gramian, positive semi-definite, divided likewise.
         sample_size: refreshes that the worst known entry of `running` is worth; 0 if a diagonal
             entry is unknown.

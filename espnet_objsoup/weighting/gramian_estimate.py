@@ -97,22 +97,28 @@ class RunningGramian:
         norms = self.mean_norms2 / self.norm_weight.clamp(min=1e-300)
         return torch.maximum(self.gramian().diagonal(dim1=-2, dim2=-1), floor * norms)
 
+    def lengths(self) -> Tensor:
+        """(..., K) float64 lengths of the expected gradients, to divide by; 0 where unknown."""
+        return self._cautious_diagonal().sqrt()
+
     def scale(self, rows: Tensor | None = None) -> Tensor:
-        """(...) float64 mean squared norm, by which a weighting's matrix is divided; never 0.
+        """(...) float64 mean squared length, by which a weighting's matrix is divided; never 0.
 
         Args:
             rows: (n,) indices of the objectives concerned, all if None.
-
-        The first estimates of a diagonal can be near zero or negative; until there are enough of
-        them the mean gradients' norms, too large rather than too small, take part.
         """
-        samples = self.effective_sample_size().diagonal(dim1=-2, dim2=-1)
-        diagonal = self.diagonal(floor=(1.0 / samples.clamp(min=1.0)).clamp(min=DIAGONAL_FLOOR))
+        diagonal = self._cautious_diagonal()
         if rows is not None:
             diagonal = diagonal[..., rows]
-        seen = diagonal > 0
-        mean = torch.where(seen, diagonal, 0.0).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+        mean = diagonal.sum(dim=-1) / (diagonal > 0).sum(dim=-1).clamp(min=1)
         return torch.where(mean > 0, mean, 1.0)
+
+    def _cautious_diagonal(self) -> Tensor:
+        # The first estimates of a diagonal can be near zero or negative; until there are enough of
+        # them the mean gradients' norms, too large rather than too small, take part.
+        samples = self.effective_sample_size().diagonal(dim1=-2, dim2=-1)
+        floor = (1.0 / samples.clamp(min=1.0)).clamp(min=DIAGONAL_FLOOR)
+        return self.diagonal(floor=floor).clamp(min=0.0)
 
     def cosines(self) -> tuple[Tensor, Tensor]:
         """Cosines between the objectives' expected gradients.

@@ -164,10 +164,11 @@ class Soup:
                 usable_rows = present[rows]
                 if WEIGHTINGS[self.levels[i].weighting].needs in (STEP, RUNNING):
                     usable_rows = usable_rows & measured[rows]
-                scale = self.estimate.scale(rows)
+                unit = self._unit(rows, weighting.conf.get("matrix", "gramian"))
+                running = self.estimate.gramian()[rows][:, rows] / unit
                 inputs = WeightingInput(
-                    step=step[rows][:, rows] / scale,
-                    running=project_to_psd(self.estimate.gramian()[rows][:, rows] / scale),
+                    step=step[rows][:, rows] / unit,
+                    running=project_to_psd(running),
                     sample_size=self.sample_size(rows),
                     losses=losses[rows],
                     present=usable_rows,
@@ -181,6 +182,14 @@ class Soup:
                 )
                 self.kept[i] += not usable
             self._rng_state = torch.get_rng_state()
+
+    def _unit(self, rows: Tensor, matrix: str) -> Tensor:
+        """() or (n, n) float64 what a level's Gramian is divided by."""
+        if matrix == "gramian":
+            return self.estimate.scale(rows)
+        lengths = self.estimate.lengths()[rows]
+        lengths = torch.where(lengths > 0, lengths, 1.0)
+        return torch.outer(lengths, lengths)
 
     def _solve_barrier(self, losses: Tensor, references: Tensor) -> None:
         """Coefficients from the running Gramian, once it is good enough."""

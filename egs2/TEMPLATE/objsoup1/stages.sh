@@ -156,8 +156,10 @@ unlock_all() {
     _locked=()
 }
 
-process_tree() { # PID: it and all that it started
+process_tree() { # PID: it and all that it started, stopped
     local child
+    # Where it went on it could start another process that is not in the list, and outlives it.
+    kill -STOP "$1" 2>/dev/null || true
     echo "$1"
     for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null || pgrep -P "$1"); do
         process_tree "${child}"
@@ -165,8 +167,13 @@ process_tree() { # PID: it and all that it started
 }
 
 kill_tree() { # PID
-    # shellcheck disable=SC2046
-    kill -TERM $(process_tree "$1") 2>/dev/null || true
+    local tree
+    tree=$(process_tree "$1")
+    # One at a time: `kill` is to go on after one that has ended.
+    local number process
+    for number in TERM CONT; do
+        for process in ${tree}; do kill -"${number}" "${process}" 2>/dev/null || true; done
+    done
 }
 
 # Reads the process of the running stage, or 0 for none. The end of its input means that this script
@@ -209,11 +216,12 @@ trap '_end_by_signal 129' HUP
 run_guarded() {
     stage_status=0
     (
+        # Told here: this script may be killed before it does anything after it has started this.
+        tell_watch "${BASHPID}"
         if [ -n "${_watch_descriptor}" ]; then exec {_watch_descriptor}>&-; fi
         "$1"
     ) &
     _process=$!
-    tell_watch "${_process}"
     wait "${_process}" || stage_status=$?
     _process=
     tell_watch 0

@@ -68,7 +68,8 @@ def test_linear_penalty_starts_by_level(conf: dict, penalties: list) -> None:
 def test_defaults_by_kind_of_soup() -> None:
     assert resolve_levels({}, NAMES)[0].weighting == "static"
     flat = resolve_levels({"recipe": "flat"}, NAMES)[0]
-    assert (flat.weighting, flat.weighting_conf) == ("modo", {"gamma": 0.1, "rho": 0.1})
+    assert flat.weighting == "modo"
+    assert flat.weighting_conf == {"gamma": 0.1, "rho": 0.1, "matrix": "gramian"}
     own = resolve_levels(
         {"levels": [{"objectives": ["asr/*", "st/*"]}, {"objectives": ["ssl"]}]}, NAMES
     )
@@ -89,8 +90,8 @@ def test_levels_override_general_settings() -> None:
         "penalty_conf": {"max": 3},
     }
     first, second, third = resolve_levels(conf, NAMES)
-    assert first.weighting_conf == {"gamma": 0.3, "rho": 0.1}
-    assert second.weighting_conf == {"gamma": 0.3, "rho": 0.2}
+    assert first.weighting_conf == {"gamma": 0.3, "rho": 0.1, "matrix": "gramian"}
+    assert second.weighting_conf == {"gamma": 0.3, "rho": 0.2, "matrix": "gramian"}
     assert third.weighting_conf["max_iters"] == 1000
     assert third.penalty_conf == {"init": 0.0, "step": 0.5, "max": 3, "normalize": False}
 

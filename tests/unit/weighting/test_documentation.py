@@ -21,6 +21,7 @@ from espnet_objsoup.objectives import (
 )
 from espnet_objsoup.objectives.penalties import PENALTIES
 from espnet_objsoup.objectives.soup_conf import SOUP_KEYS
+from espnet_objsoup.objectives.weighting_table import RUNNING, STEP
 from espnet_objsoup.weighting import Soup
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -43,11 +44,17 @@ def test_weightings(name: str) -> None:
     options = ", ".join(
         f"`{option}: {shown(value.default)}`"
         for option, value in info.options.items()
-        if option != "smoothing"
+        if option not in ("smoothing", "matrix")  # in the text, for all that take them
     )
     row = f"| `{name}` | {info.summary} | {info.source} | {info.needs} | {options or '-'} |"
     assert row in TEXT.splitlines()
     assert not info.extra or f'pip install "torchjd[{info.extra}]"' in TEXT
+
+
+def test_options_of_many_weightings() -> None:
+    measured = {name for name, info in WEIGHTINGS.items() if info.needs in (STEP, RUNNING)}
+    assert {name for name, info in WEIGHTINGS.items() if "matrix" in info.options} == measured
+    assert "All weightings that need a Gramian take `matrix` (default `gramian`)" in TEXT
 
 
 def test_other_keys() -> None:

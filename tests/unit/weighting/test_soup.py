@@ -112,6 +112,54 @@ def test_scale_of_the_gradients_does_not_matter(weighting: str) -> None:
     assert not torch.allclose(small.weights, torch.full((4,), 0.25).double())
 
 
+def rescaled(data: dict[str, Tensor], factors: Tensor) -> dict[str, Tensor]:
+    """The same refresh with longer or shorter gradients."""
+    return {
+        **data,
+        "numerators": data["numerators"] * torch.outer(factors, factors),
+        "mean_norms2": data["mean_norms2"] * factors**2,
+    }
+
+
+@pytest.mark.parametrize("weighting", ["modo", "mgda", "aligned_mtl"])
+def test_weights_from_cosines_do_not_depend_on_lengths(weighting: str) -> None:
+    factors = torch.tensor([1.0, 20.0, 0.1, 3.0]).double()
+    weights = {}
+    for matrix in ("gramian", "cosines"):
+        conf = {"recipe": "flat", "weighting": weighting, "weighting_conf": {"matrix": matrix}}
+        plain, other = make(conf), make(conf)
+        for seed in range(80):
+            data = refresh_input(seed)
+            plain.refresh(**data)
+            other.refresh(**rescaled(data, factors))
+        weights[matrix] = plain.weights, other.weights
+    assert torch.allclose(*weights["cosines"], atol=1e-5)
+    assert not torch.allclose(*weights["gramian"], atol=0.02)
+    # It weighs angles: it does not stay where it began.
+    assert not torch.allclose(weights["cosines"][0], torch.full((4,), 0.25).double(), atol=0.02)
+
+
+def test_first_refresh_from_cosines_by_hand() -> None:
+    conf = {"recipe": "flat", "weighting_conf": {"matrix": "cosines"}}
+    soup = make(conf)
+    data = refresh_input(5)
+    soup.refresh(**data)
+    gramian = data["numerators"] / data["pairs"]
+    norms = gramian.diagonal().sqrt()
+    start = torch.full((4,), 0.25).double()
+    moved = start - 0.1 * (gramian / torch.outer(norms, norms) @ start + 0.1 * start)
+    assert torch.allclose(soup.weights, moved - moved.mean() + 0.25)
+
+
+def test_cosines_of_an_objective_never_seen() -> None:
+    conf = {"recipe": "flat", "weighting_conf": {"matrix": "cosines"}}
+    soup = make(conf)
+    for seed in range(5):
+        soup.refresh(**refresh_input(seed, absent=(2,)))
+    assert soup.weights[2] == 0.25
+    assert soup.weights.isfinite().all()
+
+
 def test_weightings_wait_for_a_good_estimate() -> None:
     soup = make({"recipe": "flat", "weighting": "mgda"})
     sizes = []
