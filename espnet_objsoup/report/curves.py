@@ -25,7 +25,7 @@ class Curve:
 
     Attributes:
         name: of an objective, a level or a part of a step.
-        series: over optimiser steps.
+        series: over optimiser steps, or what the panel's x axis says.
         stroke: how it looks.
         faint: thin and pale: background of another line.
         marked: a dot at each point.
@@ -49,6 +49,7 @@ class CurvePanel:
         log: logarithmic y; likewise.
         x_end: end of the x axis.
         marks: steps to mark.
+        x_label: with unit.
     """
 
     curves: list[Curve]
@@ -57,6 +58,7 @@ class CurvePanel:
     log: bool = False
     x_end: float = 1.0
     marks: list[float] = field(default_factory=list)
+    x_label: str = X_LABEL
     titles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -82,7 +84,7 @@ class CurvePanel:
         self._draw_map(axes) if self.is_map else self._draw_lines(axes)
         for step in self.marks:
             axes.axvline(step, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        axes.set_xlabel(X_LABEL)
+        axes.set_xlabel(self.x_label)
 
     def _draw_lines(self, axes: "Axes") -> None:
         for i, curve in enumerate(self.curves):
@@ -186,7 +188,7 @@ def common_scale(
         limits = (0.0 if low >= 0 and low < 0.4 * high else low - margin, high + margin)
     end = max((curve.series.steps[-1] for curve in curves if len(curve.series)), default=1.0)
     for panel in panels:
-        panel.limits, panel.log, panel.x_end = limits, log, max(float(end) * 1.01, 1.0)
+        panel.limits, panel.log, panel.x_end = limits, log, float(end) * 1.01 or 1.0
 
 
 def curves_of(

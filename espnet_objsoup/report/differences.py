@@ -31,13 +31,18 @@ def flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def settings(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """What is computed: flat keys, without where things lie."""
+    return {key: value for key, value in flatten(conf).items() if key not in _IGNORED}
+
+
 def configuration_differences(
     configurations: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[str]]]:
     """Keys with different values, and the values in words, in the order of the first run,
     the soup's first."""
-    flat = [flatten(conf) for conf in configurations]
-    keys = dict.fromkeys(key for conf in flat for key in conf if key not in _IGNORED)
+    flat = [settings(conf) for conf in configurations]
+    keys = dict.fromkeys(key for conf in flat for key in conf)
     missing = object()
     rows = []
     for key in keys:

@@ -11,6 +11,7 @@ from espnet_objsoup import __version__
 from espnet_objsoup.report import curve_sections as curves
 from espnet_objsoup.report.cosine_section import cosines
 from espnet_objsoup.report.overview import configuration, overview, scores
+from espnet_objsoup.report.progress_section import progress
 from espnet_objsoup.report.run_data import RunData, name_runs, read_run
 from espnet_objsoup.report.section import Section
 from espnet_objsoup.report.series import MOST_POINTS
@@ -70,6 +71,7 @@ def make_sections(runs: Sequence[RunData]) -> list[Section]:
     sections = [
         overview(runs),
         scores(runs),
+        *([progress(runs)] if len(runs) > 1 else []),
         curves.losses(runs, of_objective),
         curves.conflicts(runs),
         cosines(runs),
