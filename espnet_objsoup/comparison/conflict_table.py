@@ -59,7 +59,25 @@ def _scans(arm: str, results: Sequence[Result]) -> list[str]:
             f" and {len(results)} seeds, ± its standard error over seeds; of {len(sure)}, "
             f"{negative} are below zero by more than two of these, {positive} above"
         )
-    return [f"{words}:", "", *rows, ""]
+    return [f"{words}:", "", *rows, "", *_by_epoch(arm, results, layers)]
+
+
+def _by_epoch(arm: str, results: Sequence[Result], layers: Sequence[str]) -> list[str]:
+    """How the mean cosine of a layer goes in the course of training."""
+    scans = [result.soup["scans"] for result in results]
+    epochs = [scan["epoch"] for scan in scans[0]]
+    if len(epochs) < 2:
+        return []
+    rows = [f"| {' | '.join(['epoch', *map(str, epochs)])} |", "|" + " --- |" * (len(epochs) + 1)]
+    for layer in layers:
+        by_epoch = [
+            [[scan["scores"].get(layer) for scan in of_seed if scan["epoch"] == epoch]
+             for of_seed in scans]
+            for epoch in epochs
+        ]  # fmt: skip
+        cells = [_cell(*_over_seeds(of_epoch)) for of_epoch in by_epoch]
+        rows.append(f"| {_short(layer)} | {' | '.join(cells)} |")
+    return [f"Mean over pairs in `{arm}` by epoch:", "", *rows, ""]
 
 
 def _over_seeds(values: Sequence[Sequence[float | None]]) -> _Mean:

@@ -109,7 +109,7 @@ def test_other_data_and_configurations_are_left_out(comparison: Comparison, tmp_
 def test_cosines(comparison: Comparison, tmp_path: Path) -> None:
     for seed, conflict in ((1, -0.3), (2, -0.4), (3, -0.5)):
         scans = [
-            {"epoch": epoch, "scores": {"encoder.encoders.0": 0.1}, "errors": {},
+            {"epoch": epoch, "scores": {"encoder.encoders.0": value / 2}, "errors": {},
              "cosines": {"a b": {"encoder.encoders.0": value}, "a c": {"encoder.encoders.0": 0.3}}}
             for epoch, value in ((1, 0.9), (4, conflict), (7, conflict))
         ]  # fmt: skip
@@ -118,7 +118,9 @@ def test_cosines(comparison: Comparison, tmp_path: Path) -> None:
     # The first scan, of a model that knows nothing yet, is left out.
     assert "| a b | -0.40 ± 0.06 |" in lines
     assert "| a c | +0.30 ± 0.00 |" in lines
-    assert "| mean over pairs | +0.10 ± 0.00 |" in lines
+    assert "| mean over pairs | -0.20 ± 0.03 |" in lines
+    at = lines.index("| epoch | 1 | 4 | 7 |")
+    assert lines[at + 2] == "| block 0 | +0.45 ± 0.00 | -0.20 ± 0.03 | -0.20 ± 0.03 |"
     (words,) = [line for line in lines if line.startswith("Cosines of")]
     assert "in `static`, mean over scans in epochs 4, 7 and 3 seeds" in words
     assert "of 2, 1 are below zero by more than two of these, 1 above" in words
