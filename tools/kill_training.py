@@ -32,6 +32,7 @@ STEPS_PER_EPOCH = 3
 BATCH_SIZE = 6
 # A training is killed so many times at most before it may end.
 MOST_KILLS = 3
+KINDS = ("clock", "write", "call")
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,10 @@ def reference(out: Path) -> Reference:
     return Reference(exp, time.monotonic() - begin, operations)
 
 
-def interrupted(out: Path, known: Reference, draw: random.Random, most: int) -> list[str]:
-    """One training, killed up to `most` times before it may end.
+def interrupted(
+    out: Path, known: Reference, draw: random.Random, most: int, kinds: Sequence[str]
+) -> list[str]:
+    """One training, killed up to `most` times, by some of `KINDS`, before it may end.
 
     Returns:
         When it was killed, for the report.
@@ -193,7 +196,7 @@ def interrupted(out: Path, known: Reference, draw: random.Random, most: int) -> 
     with explained(log):
         while len(kills) < most:
             words = command(out, exp, workers=draw.randrange(2))
-            kind = draw.choice(["clock", "write", "call"])
+            kind = draw.choice(kinds)
             if kind == "clock":
                 instant = round(draw.uniform(0.0, known.seconds), 3)
                 killed = wait(start(words, log), instant)
@@ -226,6 +229,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="directory for everything")
     parser.add_argument("--instants", type=int, default=100, help="kills")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        choices=KINDS,
+        default=KINDS,
+        help="what kills; without the clock it happens where the seed says on every machine",
+    )
     args = parser.parse_args(argv)
     import torch
 
@@ -243,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     while len(kills) < args.instants:
         most = min(args.instants - len(kills), draw.randint(1, MOST_KILLS))
         try:
-            done = interrupted(args.out, known, draw, most)
+            done = interrupted(args.out, known, draw, most, args.by)
         except (AssertionError, ChildProcessError, ValueError) as err:
             print(f"error: {err}", file=sys.stderr)
             return 1

@@ -169,11 +169,8 @@ process_tree() { # PID: it and all that it started, stopped
 kill_tree() { # PID
     local tree
     tree=$(process_tree "$1")
-    # One at a time: `kill` is to go on after one that has ended.
-    local number process
-    for number in TERM CONT; do
-        for process in ${tree}; do kill -"${number}" "${process}" 2>/dev/null || true; done
-    done
+    # shellcheck disable=SC2086
+    { kill -TERM ${tree}; kill -CONT ${tree}; } 2>/dev/null || true
 }
 
 # Reads the process of the running stage, or 0 for none. The end of its input means that this script
