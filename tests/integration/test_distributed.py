@@ -2,7 +2,6 @@
 """Several processes on a CPU (gloo), started by torchrun."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from espnet_objsoup.train.objsoup_trainer import ObjSoupTrainer
 
+from ..ports import free_port
 from ..unit.experiment import CONFIG, TOKENS
 from ..unit.train.toy import ToyData, ToyModel, parameters, run
 from .distributed_worker import SOUPS, OneAfterTheOther, Shard
@@ -22,14 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def torchrun(n: int, *command: str) -> subprocess.CompletedProcess:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("CUDA_VISIBLE_DEVICES", None)  # an empty value would stop torchrun
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(n)]
     finished = subprocess.run(
-        [*launcher, "--master_port", str(port), *command],
+        [*launcher, "--master_port", str(free_port()), *command],
         env=environment,
         capture_output=True,
         text=True,

@@ -13,9 +13,20 @@ from pathlib import Path
 
 TEMPLATE = Path(__file__).parents[2] / "egs2" / "TEMPLATE" / "objsoup1"
 
-# $STUB_WORK/slow/COMMAND holds the seconds that a command takes, $STUB_WORK/fails/COMMAND the exit
-# status that it fails with. $STUB_GPUS is how many GPUs there seem to be. With $STUB_LAUNCH the
-# launcher is ESPnet's own, and what it starts is noted.
+# $STUB_WORK/slow/COMMAND holds the seconds of a command's pauses, before and after its files (the
+# last number is that of all further ones), $STUB_WORK/fails/COMMAND the exit status that it fails
+# with. $STUB_GPUS is how many GPUs there seem to be. With $STUB_LAUNCH the launcher is ESPnet's
+# own, and what it starts is noted.
+PAUSE = r"""pauses=0
+pause() {
+    [ -e "${STUB_WORK}/slow/$1" ] || return 0
+    local seconds
+    read -ra seconds <"${STUB_WORK}/slow/$1" || true
+    # Nothing ever comes. No `sleep`, which would outlive this process with what it has open.
+    read -rt "${seconds[pauses]:-${seconds[-1]}}" <> <(:) || true
+    pauses=$((pauses + 1))
+}"""
+
 PYTHON = r"""#!/usr/bin/env bash
 real={real} work=${{STUB_WORK}}
 case "$1 ${{2:-}}" in
@@ -25,14 +36,13 @@ case "$1 ${{2:-}}" in
         ;;
     "-c "* | *check_config | *bin.cluster) exec "${{real}}" "$@" ;;
 esac
+{pause}
 # In one write: processes that train together note their words at the same time.
 cat <<<"$(printf '%q ' "$@")" >>"${{work}}/calls"
 command=${{2##*.}}
 shift 2
 echo $$ >>"${{work}}/processes"
-slow=${{work}}/slow/${{command}}
-pause() {{ if [ -e "${{slow}}" ]; then sleep "$(cat "${{slow}}")"; fi; }}
-pause
+pause "${{command}}"
 [ -e "${{work}}/fails/${{command}}" ] && exit "$(cat "${{work}}/fails/${{command}}")"
 value() {{ # of an option
     while [ $# -gt 1 ]; do
@@ -40,7 +50,7 @@ value() {{ # of an option
         set -- "$1" "${{@:3}}"
     done
 }}
-put() {{ mkdir -p "$(dirname "$1")" && echo "${{command}} $$" >"$1"; pause; }}
+put() {{ mkdir -p "$(dirname "$1")" && echo "${{command}} $$" >"$1"; pause "${{command}}"; }}
 case ${{command}} in
     perturb_speed | format_audio | filter_data_dir) put "${{!#}}/wav.scp" ;;
     make_token_list)
@@ -70,10 +80,11 @@ set -euo pipefail
 . {template}/db.sh
 echo "data $*" >>${{STUB_WORK}}/calls
 echo $$ >>${{STUB_WORK}}/processes
+{pause}
 [ -e ${{STUB_WORK}}/needs_corpus ] && need_corpus COVOST2 index.tsv
 for name in train dev test more; do
     mkdir -p data/${{name}}
-    if [ -e ${{STUB_WORK}}/slow/data ]; then sleep "$(cat ${{STUB_WORK}}/slow/data)"; fi
+    pause data
     echo "u path" >data/${{name}}/wav.scp
 done
 """
@@ -98,8 +109,9 @@ class Recipe:
         (recipe.path / "conf").mkdir()
         for name in ("slow", "fails"):
             (recipe.work / name).mkdir(parents=True)
-        recipe.write_script(recipe.python, PYTHON.format(real=sys.executable))
-        recipe.write_script(recipe.path / "local" / "data.sh", DATA.format(template=TEMPLATE))
+        recipe.write_script(recipe.python, PYTHON.format(real=sys.executable, pause=PAUSE))
+        data = DATA.format(template=TEMPLATE, pause=PAUSE)
+        recipe.write_script(recipe.path / "local" / "data.sh", data)
         (recipe.path / "conf" / "train.yaml").write_text("encoder: e_branchformer\nmax_epoch: 2\n")
         (recipe.path / "conf" / "decode.yaml").write_text("beam_size: 5\n")
         return recipe
@@ -129,7 +141,7 @@ class Recipe:
             text=True,
             env=self.environment(**environment),
             check=False,
-            timeout=120,
+            timeout=600,
         )
 
     def calls(self, *arguments: str, **environment: str) -> list[list[str]]:

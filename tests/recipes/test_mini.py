@@ -3,8 +3,8 @@
 
 import json
 import re
+import resource
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -57,11 +57,12 @@ def test_every_stage_says_what_it_made_and_how_long_it_took(mini: tuple[Path, st
 
 
 def test_finished_stages_are_not_repeated(mini: tuple[Path, str]) -> None:
-    start = time.monotonic()
+    # Time of the processor: the tests may share it with other work.
+    start = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     again = run(mini[0], "--size", "tiny")
     assert again.returncode == 0
     assert again.stdout.count("already done") == 9
-    assert time.monotonic() - start < 60
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - start < 60
 
 
 def test_changed_option_runs_its_stage_and_those_after(mini: tuple[Path, str]) -> None:

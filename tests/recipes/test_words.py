@@ -66,7 +66,7 @@ def test_names_are_never_commands(recipe: Recipe, word: str) -> None:
     (script,) = (path for path in recipe.path.rglob("run.sh") if path.parent.name == word)
     again = subprocess.run(
         [str(script), "--force", "true"], env=recipe.environment(HOSTILE=word), check=False,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
     assert ran(recipe) == []

@@ -156,16 +156,17 @@ def test_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_killed_format_audio_goes_on_where_it_stopped(tmp_path: Path) -> None:
     audio, log = write_tone(tmp_path / "in.wav", 0.1), tmp_path / "log"
-    rows = [
-        Utterance(f"{i:03d}", "s", f"sleep 0.02; echo {i} >>{log}; cat {audio} |", "en", "a")
-        for i in range(100)
-    ]
+    here, go = tmp_path / "here", tmp_path / "go"
+    # The last one waits, so that there is an end to stop before.
+    waits = f"touch {here}; until [ -e {go} ]; do sleep 0.05; done; "
+    commands = [f"{waits * (i == 99)}echo {i} >>{log}; cat {audio} |" for i in range(100)]
+    rows = [Utterance(f"{i:03d}", "s", c, "en", "a") for i, c in enumerate(commands)]
     datadir.write(to_data_dir(rows), tmp_path / "d")
     out = tmp_path / "out"
     options = [f"{tmp_path}/d", str(out), "--nj", "1", "--allow_pipes", "true"]
     command = [sys.executable, "-m", "espnet_objsoup.bin.format_audio", *options]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while not list(out.glob("audio/*.json")) and process.poll() is None:
+        while not here.exists() and process.poll() is None:
             time.sleep(0.02)
         process.kill()
         assert process.wait() != 0
@@ -174,7 +175,9 @@ def test_killed_format_audio_goes_on_where_it_stopped(tmp_path: Path) -> None:
     records = [json.loads(path.read_text()) for path in out.glob("audio/*.json")]
     finished = {job[0] for record in records for job in record["jobs"]}
     assert 0 < len(finished) < 100
-    time.sleep(0.3)  # the command that ran at the time outlives its parent
+    go.touch()  # the command that ran at the time outlives its parent
+    while "99" not in log.read_text().split():
+        time.sleep(0.02)
     log.unlink()
     assert format_audio.main(options) == 0
     again = {f"s-{int(i):03d}" for i in log.read_text().split()}

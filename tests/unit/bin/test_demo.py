@@ -11,6 +11,7 @@ from espnet_objsoup.bin import demo
 from espnet_objsoup.demo import serve
 from espnet_objsoup.transcription.model import ModelChoice
 
+from ...ports import free_port
 from .fake_model import make_model
 
 
@@ -40,10 +41,7 @@ def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = str(free.getsockname()[1])
-    assert demo.main(["--model", "./none", "--port", number]) == 1
+    assert demo.main(["--model", "./none", "--port", str(free_port())]) == 1
     assert "none: expected an experiment" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import resource
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -18,11 +18,12 @@ def test_version_is_immediate_and_needs_no_torch() -> None:
     )
     seconds = []
     for _ in range(3):  # the first may read from disk
-        start = time.monotonic()
+        # Time of the processor: the tests may share it with other work.
+        begin = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         finished = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        seconds.append(time.monotonic() - start)
+        seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - begin)
     assert finished.stdout == f"objsoup {__version__}\n"
     assert min(seconds) < 0.5
 

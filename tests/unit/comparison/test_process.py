@@ -43,24 +43,30 @@ def test_the_end_of_the_log_of_the_command_that_failed(tmp_path: Path) -> None:
 
 def test_stop_ends_what_runs_and_starts_nothing(tmp_path: Path) -> None:
     commands = Commands()
-    threading.Timer(0.5, commands.stop).start()
-    started = time.monotonic()
+    running = tmp_path / "running"
+
+    def stop() -> None:
+        while not running.exists():
+            time.sleep(0.01)
+        commands.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(CommandError, match="signal 15"):
-        commands.run(["sleep", "100"], tmp_path / "log")
-    assert time.monotonic() - started < 30
+        commands.run(["sh", "-c", f"touch {running}; exec sleep 1000"], tmp_path / "log")
     with pytest.raises(CommandError, match="stopped"):
         commands.run(["true"], tmp_path / "log")
 
 
 def test_jobs_and_those_that_fail() -> None:
     at_work, most, lines = [], [], []
-    lock = threading.Lock()
+    lock, together = threading.Lock(), threading.Barrier(2, timeout=300)
 
     def work(name: str) -> str:
         with lock:
             at_work.append(name)
             most.append(len(at_work))
-        time.sleep(0.05)
+        if name in "ab":  # neither ends before both are at work
+            together.wait()
         with lock:
             at_work.remove(name)
         if name == "b":

@@ -37,9 +37,16 @@ with open(work / "calls", "a") as calls:
 if what == "submit":
     if (work / "refuse").exists():
         sys.exit("error: invalid account")
-    number = str(len(list(work.glob("*.sh"))) + 1)
-    script = work / (number + ".sh")
-    script.write_text(open(sys.argv[1]).read() if len(sys.argv) > 1 else sys.stdin.read())
+    # Several are submitted at once: each number is taken by one of them only.
+    for number in map(str, range(1, 1000)):
+        script = work / (number + ".sh")
+        try:
+            file = open(script, "x")
+            break
+        except FileExistsError:
+            pass
+    with file:
+        file.write(open(sys.argv[1]).read() if len(sys.argv) > 1 else sys.stdin.read())
     # Not all systems hand the environment on.
     kept = {{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR")}}
     log = open(work / "logs" / ("objsoup-" + number + ".out"), "w")
@@ -108,7 +115,7 @@ class FakeBatch:
         for pid in self.running:
             os.killpg(pid, signal.SIGKILL)
 
-    def wait_until_empty(self, seconds: float = 20) -> None:
+    def wait_until_empty(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while self.running:
             assert time.monotonic() < deadline, "jobs are left behind"

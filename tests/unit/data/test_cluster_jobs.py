@@ -90,7 +90,7 @@ def test_commands_run_in_jobs_with_their_environment(
     others = "until [ -e a0.here -a -e a1.here -a -e a2.here ]; do sleep 0.1; done"
     commands = [
         Command(
-            ("bash", "-c", f"touch $A.here; timeout 60 sh -c '{others}'; echo $A $PWD; exit {n}"),
+            ("bash", "-c", f"touch $A.here; timeout 300 sh -c '{others}'; echo $A $PWD; exit {n}"),
             f"{n}.log",
             {"A": f"a{n}"},
         )
@@ -142,7 +142,7 @@ from espnet_objsoup.data.commands import Command, run_commands
 
 if __name__ == "__main__":
     conf, logs, marker = map(pathlib.Path, sys.argv[1:])
-    command = Command(("bash", "-c", f"echo $$ > {marker}; sleep 300"), f"{marker}.log")
+    command = Command(("bash", "-c", f"echo $$ > {marker}; sleep 3000"), f"{marker}.log")
     list(run_commands([command], 1, client_starter(conf, logs)))
 """
 
@@ -160,16 +160,16 @@ def test_no_job_is_left_behind_by_an_interrupt(
         # Ignored where tests run in the background, which Python would inherit.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (marker.exists() and marker.read_text().strip()):
             assert time.monotonic() < deadline, "the job has not begun"
             time.sleep(0.1)
         assert batch.running
         os.kill(process.pid, number)
-        assert process.wait(30) != 0
+        assert process.wait(120) != 0
     assert batch.calls("scancel")
     batch.wait_until_empty()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while Path("/proc", marker.read_text().strip()).exists():
         assert time.monotonic() < deadline, "what the job started goes on"
         time.sleep(0.1)

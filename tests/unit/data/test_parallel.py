@@ -17,8 +17,22 @@ def square(x: int) -> int:
     return x * x
 
 
-def slow_first(x: int) -> tuple[int, int, str]:
-    time.sleep(0.3 if x == 0 else 0.0)
+def process_of(x: int) -> int:
+    return os.getpid()
+
+
+def wait_for_files(directory: Path, n: int) -> None:
+    deadline = time.monotonic() + 300
+    while len(list(directory.iterdir())) < n and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def first_waits(job: tuple[int, Path]) -> tuple[int, int, str]:
+    """The first item ends after another process has done one."""
+    x, directory = job
+    (directory / str(os.getpid())).touch()
+    if x == 0:
+        wait_for_files(directory, 2)
     return x, os.getpid(), os.environ.get("OMP_NUM_THREADS", "")
 
 
@@ -39,6 +53,16 @@ def die(x: int) -> int:
     return x
 
 
+def die_last(job: tuple[int, Path]) -> int:
+    """Of 12 items one kills its process, when all others are done and none waits there with it."""
+    x, directory = job
+    if x == 1:
+        wait_for_files(directory, 11)
+        os._exit(9)
+    (directory / str(x)).touch()
+    return x
+
+
 def die_once(marker: str) -> str:
     if not Path(marker).exists():
         Path(marker).touch()
@@ -53,10 +77,12 @@ def children() -> set[str]:
     return {pid for pid in found.stdout.split() if Path(f"/proc/{pid}").exists()}
 
 
-def test_workers_keep_order_and_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_keep_order_and_have_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     before = children()
-    results = list(map_jobs(slow_first, range(40), 2, "test"))
+    results = list(map_jobs(first_waits, [(x, tmp_path) for x in range(40)], 2, "test"))
     assert [x for x, _, _ in results] == list(range(40))
     pids = {pid for _, pid, _ in results}
     assert len(pids) == 2
@@ -68,7 +94,7 @@ def test_workers_keep_order_and_have_one_thread(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_job_works_in_this_process_without_dask() -> None:
-    assert {pid for _, pid, _ in map_jobs(slow_first, range(2), 1, "test")} == {os.getpid()}
+    assert set(map_jobs(process_of, range(2), 1, "test")) == {os.getpid()}
     assert list(map_jobs(square, [], 4, "test")) == []
 
 
@@ -88,18 +114,18 @@ def test_worker_that_dies_once_is_replaced(tmp_path: Path) -> None:
     assert list(map_jobs(die_once, markers, 2, "test")) == ["done", "done"]
 
 
-def test_worker_that_dies_again_is_reported_when_the_others_are_done() -> None:
+def test_worker_that_dies_again_is_reported_when_the_others_are_done(tmp_path: Path) -> None:
     results: list[int] = []
-    jobs = map_jobs(die, range(12), 2, "format audio", name_of=lambda x: f"item {x}")
+    items = [(x, tmp_path) for x in range(12)]
+    jobs = map_jobs(die_last, items, 2, "format audio", name_of=lambda item: f"item {item[0]}")
     with pytest.raises(
         RuntimeError, match="format audio: worker processes died 4 .* --nj"
     ) as error:
         results.extend(jobs)
-    assert "item 1" in str(error.value).splitlines()
     lost = {int(line.removeprefix("item ")) for line in str(error.value).splitlines()[1:]}
-    # One that only waited at a worker with the killer may count as killed, too.
-    assert sorted([*results, *lost]) == list(range(12))
-    assert len(results) >= 6
+    # The others were done when it first died, and so had to die with it three times at most.
+    assert results == [0, *range(2, 12)]
+    assert lost == {1}
 
 
 @pytest.mark.parametrize("failures", [1, 4])
@@ -136,7 +162,7 @@ from espnet_objsoup.data.parallel import map_jobs
 
 def sleep(path):
     open(f"{path}.{os.getpid()}", "w").close()
-    time.sleep(60)
+    time.sleep(1000)
 
 if __name__ == "__main__":
     list(map_jobs(sleep, [sys.argv[1]] * 2, 2, "sleep"))
@@ -153,14 +179,12 @@ def test_interrupt_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
         # Ignored where tests run in the background, which Python would inherit.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(started := list(tmp_path.glob("pid.*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(started) == 2
-        begin = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
-        assert process.wait(30) != 0
-    assert time.monotonic() - begin < 10
+        assert process.wait(300) != 0  # far less than the work takes
     for path in started:
         assert not Path(f"/proc/{path.suffix[1:]}").exists()
 

@@ -56,7 +56,7 @@ pairs = st.lists(st.tuples(options, st.one_of(words, likely)), max_size=3)
 def run(function: str, arguments: list[str], where: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["bash", "-c", PROGRAM, "script.sh", str(SCRIPT), function, *arguments],
-        cwd=where, capture_output=True, check=False, timeout=20,
+        cwd=where, capture_output=True, check=False, timeout=300,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ SOURCES = [
 def bandit(*paths: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bandit", "--quiet", "--configfile", "pyproject.toml"]
     return subprocess.run(
-        [*command, *paths], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [*command, *paths], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
 
 

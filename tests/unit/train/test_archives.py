@@ -46,7 +46,7 @@ def test_without_it_kaldiio_runs_both(tmp_path: Path) -> None:
     (tmp_path / "a.ark").write_bytes(b"u1 PKL" + pickle.dumps(MakesDirectory(tmp_path / "pickle")))
     # Another process: in this one a test that trained may have guarded it.
     command = [sys.executable, "-c", UNGUARDED, "a.ark:3", "|mkdir command; x.ark:1"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     assert (tmp_path / "pickle").is_dir()
     assert (tmp_path / "command").is_dir()
 

@@ -87,7 +87,7 @@ class Home:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
 
     def written(self) -> dict[str, bytes]:

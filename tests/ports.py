@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports of this machine for servers of tests."""
+
+import random
+import socket
+from pathlib import Path
+
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def free_port() -> int:
+    """A port for a server that starts in a moment.
+
+    Not one of those that the system gives to whoever asks for any: until the server has imported
+    what it needs, each connection of this machine might get it.
+    """
+    first, last = map(int, RANGE.read_text().split())
+    others = [number for number in range(1024, 2**16) if not first <= number <= last]
+    # Not repeatable, as tests may run twice at the same time.
+    for number in random.SystemRandom().sample(others, len(others)):
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+        return number
+    raise OSError(f"expected a port outside {first} to {last} that is free, found none")
