@@ -46,7 +46,8 @@ class WeightingInfo:
 
 # The EMA of CR-MOGM (Zhou et al., NeurIPS 2022), for every weighting that computes afresh.
 _SMOOTHING = {"smoothing": Option(0.0, high=0.9999)}
-# What Sener and Koltun's code calls normalization_type l2, LibMTL mgda_gn: l2.
+# Sener and Koltun's code calls it normalization_type l2. LibMTL's mgda_gn: l2 is not the same: its
+# weights act on gradients of unit length.
 _MATRIX = {"matrix": Option("gramian", choices=("gramian", "cosines"))}
 _PREFERENCE = {"preference": Option(None, per_objective=True, optional=True)}
 _QUADPROG = {"packages": ("quadprog", "qpsolvers"), "extra": "quadprog-projector"}
