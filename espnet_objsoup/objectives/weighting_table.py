@@ -75,7 +75,9 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "projected gradient steps on the min-norm problem, with an unbiased matrix",
         "Chen, Fernando, Ying, Chen, JMLR 2024, eq. 2.9b",
         STEP,
-        {"gamma": Option(0.1, open_low=True), "rho": Option(0.1), **_MATRIX},
+        # TorchJD's gamma of 0.1 averages over some 10 steps, which is mostly their noise; this one
+        # over some 100, as many as MIN_SAMPLE_SIZE refreshes of an interval of 2 have.
+        {"gamma": Option(0.01, open_low=True), "rho": Option(0.1), **_MATRIX},
     ),
     "sdmgrad": WeightingInfo(
         "as modo, pulled towards a preferred direction",

@@ -108,6 +108,9 @@ def descend(
         steps_per_epoch: for scheduled penalties.
         decay: of the running Gramian; the smallest useful one, as the gradients have no noise.
     """
+    if conf.get("weighting", "modo") == "modo":
+        # There is no noise to average over: ten times as fast as by default.
+        conf = {**conf, "weighting_conf": {"gamma": 0.1, **conf.get("weighting_conf", {})}}
     soup = Soup(resolve_levels(conf, problem.names), problem.names, decay=decay)
     counts = torch.full((len(problem.names),), 11)
     pairs = torch.full((len(counts), len(counts)), PAIRS, dtype=torch.float64)

@@ -69,7 +69,7 @@ def test_defaults_by_kind_of_soup() -> None:
     assert resolve_levels({}, NAMES)[0].weighting == "static"
     flat = resolve_levels({"recipe": "flat"}, NAMES)[0]
     assert flat.weighting == "modo"
-    assert flat.weighting_conf == {"gamma": 0.1, "rho": 0.1, "matrix": "gramian"}
+    assert flat.weighting_conf == {"gamma": 0.01, "rho": 0.1, "matrix": "gramian"}
     own = resolve_levels(
         {"levels": [{"objectives": ["asr/*", "st/*"]}, {"objectives": ["ssl"]}]}, NAMES
     )

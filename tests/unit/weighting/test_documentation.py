@@ -85,7 +85,8 @@ def test_recipes() -> None:
 
 
 def test_worked_example() -> None:
-    levels = resolve_levels({"recipe": "multilevel"}, EXAMPLE)
+    conf = {"recipe": "multilevel", "weighting_conf": {"gamma": 0.1}}
+    levels = resolve_levels(conf, EXAMPLE)
     assert soup_table(levels) in TEXT
     assert level_coefficients(levels, 46) == pytest.approx((1, 1, 0.9))
     soup = Soup(levels, EXAMPLE, weights_interval=2)

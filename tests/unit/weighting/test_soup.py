@@ -85,7 +85,7 @@ def test_every_level_stays_on_its_simplex(recipe: str, seed: int, absent: set[in
 
 
 def test_first_refresh_is_modos_update_by_hand() -> None:
-    soup = make({"recipe": "flat"}, weights_interval=2)
+    soup = make({"recipe": "flat", "weighting_conf": {"gamma": 0.1}}, weights_interval=2)
     data = refresh_input(5)
     soup.refresh(**data)
     gramian = data["numerators"] / data["pairs"]
@@ -140,7 +140,7 @@ def test_weights_from_cosines_do_not_depend_on_lengths(weighting: str) -> None:
 
 
 def test_first_refresh_from_cosines_by_hand() -> None:
-    conf = {"recipe": "flat", "weighting_conf": {"matrix": "cosines"}}
+    conf = {"recipe": "flat", "weighting_conf": {"gamma": 0.1, "matrix": "cosines"}}
     soup = make(conf)
     data = refresh_input(5)
     soup.refresh(**data)
