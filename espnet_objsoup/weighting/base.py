@@ -19,8 +19,8 @@ class WeightingInput:
 
     Attributes:
         step: (n, n) float64 unbiased Gramian of this refresh, divided by the running mean of
-            its diagonal, or, with `matrix: cosines`, by the running lengths of both gradients;
-            pairs that did not occur come from the running estimate.
+            its diagonal, or, with `matrix: cosines`, by the running lengths of both gradients, its
+            diagonal being 1; pairs that did not occur come from the running estimate.
         running: (n, n) float64 running Gramian, positive semi-definite, divided likewise.
         sample_size: refreshes that the worst known entry of `running` is worth; 0 if a diagonal
             entry is unknown.

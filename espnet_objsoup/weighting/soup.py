@@ -164,11 +164,11 @@ class Soup:
                 usable_rows = present[rows]
                 if WEIGHTINGS[self.levels[i].weighting].needs in (STEP, RUNNING):
                     usable_rows = usable_rows & measured[rows]
-                unit = self._unit(rows, weighting.conf.get("matrix", "gramian"))
-                running = self.estimate.gramian()[rows][:, rows] / unit
+                cosines = weighting.conf.get("matrix") == "cosines"
+                own, running = self._matrices(step, rows, cosines)
                 inputs = WeightingInput(
-                    step=step[rows][:, rows] / unit,
-                    running=project_to_psd(running),
+                    step=own,
+                    running=running,
                     sample_size=self.sample_size(rows),
                     losses=losses[rows],
                     present=usable_rows,
@@ -183,13 +183,20 @@ class Soup:
                 self.kept[i] += not usable
             self._rng_state = torch.get_rng_state()
 
-    def _unit(self, rows: Tensor, matrix: str) -> Tensor:
-        """() or (n, n) float64 what a level's Gramian is divided by."""
-        if matrix == "gramian":
-            return self.estimate.scale(rows)
+    def _matrices(self, step: Tensor, rows: Tensor, cosines: bool) -> tuple[Tensor, Tensor]:
+        """(n, n) float64 twice: a level's matrices as a weighting sees them, step and running."""
+        step, running = step[rows][:, rows], self.estimate.gramian()[rows][:, rows]
+        if not cosines:
+            scale = self.estimate.scale(rows)
+            return step / scale, project_to_psd(running / scale)
         lengths = self.estimate.lengths()[rows]
         lengths = torch.where(lengths > 0, lengths, 1.0)
-        return torch.outer(lengths, lengths)
+        products = torch.outer(lengths, lengths)
+        # The diagonal is known: what a batch says of it is noise, and more of it where an
+        # objective's gradients are noisier. The step's other entries stay unbiased.
+        step = (step / products).fill_diagonal_(1.0)
+        running = (running / products).clamp(-1.0, 1.0).fill_diagonal_(1.0)
+        return step, project_to_psd(running)
 
     def _solve_barrier(self, losses: Tensor, references: Tensor) -> None:
         """Coefficients from the running Gramian, once it is good enough."""

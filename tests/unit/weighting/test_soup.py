@@ -151,6 +151,36 @@ def test_first_refresh_from_cosines_by_hand() -> None:
     assert torch.allclose(soup.weights, moved - moved.mean() + 0.25)
 
 
+def test_cosines_have_no_noise_where_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch's own squared lengths are noise, most of it where gradients are noisiest."""
+    soup = make({"recipe": "flat", "weighting_conf": {"matrix": "cosines"}}, LABELLED)
+    seen = []
+    update = soup.weightings[0].update
+    monkeypatch.setattr(
+        soup.weightings[0], "update", lambda x, weights: seen.append(x) or update(x, weights)
+    )
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.tensor([0.1, 10.0, 10.0]).double()[:, None, None]
+    pairs = 64.0 - 8.0 * torch.eye(3).double()
+    for _ in range(100):
+        drawn = torch.randn(3, 8, 12, generator=generator).double()
+        rows = torch.eye(3, 12).double()[:, None] + noise * drawn / 12**0.5
+        sums = rows.sum(1)
+        # Every utterance belongs to one objective.
+        numerators = sums @ sums.T - torch.diag(rows.square().sum((1, 2)))
+        means = sums.square().sum(1) / 64
+        soup.refresh(numerators, pairs, means, torch.ones(3), torch.full((3,), 8))
+    for inputs in seen:
+        assert inputs.step.diagonal().tolist() == [1.0] * 3
+        # It is made positive semi-definite after that, which moves it a little.
+        assert torch.allclose(inputs.running.diagonal(), torch.ones(3).double(), atol=0.35)
+    last = seen[-1].running
+    assert (last.abs() <= 1 + 1e-9).all()
+    assert last[0, 1].abs() < 0.2
+    # What a single batch says of a pair is not cut off: it would be biased then.
+    assert max(float(inputs.step[1, 2].abs()) for inputs in seen) > 1
+
+
 def test_cosines_of_an_objective_never_seen() -> None:
     conf = {"recipe": "flat", "weighting_conf": {"matrix": "cosines"}}
     soup = make(conf)
