@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the stage script runs a stage, with what command line, and what a killed one leaves."""
 
+import contextlib
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -444,7 +446,7 @@ def test_a_killed_stage_is_not_taken_for_finished(
 
 # Starts processes all the time, each of which notes if it has outlived who started it.
 TREES = """
-. "$0"
+. "$0" || exit 1
 for _ in {1..20}; do
     (while :; do bash -c 'sleep 0.005; kill -0 "${PPID}" || echo "$$" >>orphans'; done) &
     sleep 0.1
@@ -453,12 +455,56 @@ for _ in {1..20}; do
 done 2>/dev/null
 sleep 0.5
 """
+# A large process, which takes a while to be copied, and starts others from a thread of its own.
+THREAD = """
+import os, threading
+def work():
+    held = bytearray(200_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    for _ in range(1000):
+        if os.fork() == 0:
+            os.execvp("bash", ["bash", "-c", 'echo "$$" >>started; exec sleep 1000'])
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+LARGE = """
+. "$0" || exit 1
+for _ in {1..5}; do
+    "$1" -c "$2" &
+    until [ -s started ]; do sleep 0.05; done
+    kill_tree $!
+    wait $! || true
+    sleep 0.5
+    while read -r process; do
+        # Perhaps nobody has asked yet how it ended.
+        if [[ $(process_state "${process}") == [!ZX] ]]; then
+            echo "${process}" >>orphans
+            kill -9 "${process}"
+        fi
+    done <started
+    rm started
+done 2>/dev/null
+"""
+
+
+def trees(script: str, directory: Path, *arguments: str) -> None:
+    command = ["bash", "-c", script, str(TEMPLATE / "stages.sh"), *arguments]
+    process = subprocess.Popen(command, cwd=directory, start_new_session=True)
+    try:
+        assert process.wait(timeout=600) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert not (directory / "orphans").exists()
 
 
 def test_what_starts_while_a_stage_is_killed_does_not_outlive_it(tmp_path: Path) -> None:
-    command = ["bash", "-c", TREES, str(TEMPLATE / "stages.sh")]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
-    assert not (tmp_path / "orphans").exists()
+    trees(TREES, tmp_path)
+
+
+def test_what_a_thread_starts_ends_with_its_process(tmp_path: Path) -> None:
+    trees(LARGE, tmp_path, sys.executable, THREAD)
 
 
 def test_a_later_stage_refuses_the_remains_of_an_interrupted_one(done: Recipe) -> None:
@@ -502,13 +548,17 @@ def test_a_second_run_is_refused(
         env=recipe.environment(),
     )
     calls = recipe.work / "calls"
-    wait_until(lambda: calls.exists() and re.search(rf"(^|\.){command} ", calls.read_text(), re.M))
-    second = recipe.run(*arguments, *others)
-    assert second.returncode == 1
-    assert f"error: {what} is in use by another run" in second.stderr
-    assert f"process {first.pid} on " in second.stderr
-    first.terminate()
-    first.wait(timeout=300)
+    try:
+        wait_until(
+            lambda: calls.exists() and re.search(rf"(^|\.){command} ", calls.read_text(), re.M)
+        )
+        second = recipe.run(*arguments, *others)
+        assert second.returncode == 1
+        assert f"error: {what} is in use by another run" in second.stderr
+        assert f"process {first.pid} on " in second.stderr
+    finally:
+        first.terminate()
+        first.wait(timeout=300)
     (recipe.work / "slow" / command).unlink()
     assert recipe.run(*arguments, "--skip_eval", "true").returncode == 0
 

@@ -156,12 +156,28 @@ unlock_all() {
     _locked=()
 }
 
+process_state() { # PID: a letter, nothing if it is gone
+    if [ -d /proc/self ]; then
+        sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null
+    else
+        ps -o state= -p "$1" 2>/dev/null | cut -c 1
+    fi || true
+}
+
 process_tree() { # PID: it and all that it started, stopped
-    local child
+    local child state
     # Where it went on it could start another process that is not in the list, and outlives it.
     kill -STOP "$1" 2>/dev/null || true
+    # A fork that has begun is still finished: of a large process it takes a while. One that waits
+    # for a disk (D) may not stop for long, and is not waited for any longer.
+    for _ in {1..100}; do
+        state=$(process_state "$1")
+        case ${state} in T | t | Z | X | "") break ;; esac
+        sleep 0.01
+    done
     echo "$1"
-    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null || pgrep -P "$1"); do
+    # Of every thread: each has the children that it started.
+    for child in $(cat "/proc/$1/task/"*/children 2>/dev/null || pgrep -P "$1"); do
         process_tree "${child}"
     done
 }
@@ -186,7 +202,7 @@ _watch_descriptor=
 start_watching() {
     command -v setsid >/dev/null || return 0
     exec {_watch_descriptor}> >(exec setsid bash -c \
-        "$(declare -f process_tree kill_tree _watch); _watch" >/dev/null 2>&1)
+        "$(declare -f process_state process_tree kill_tree _watch); _watch" >/dev/null 2>&1)
 }
 
 _process=
