@@ -63,9 +63,11 @@ def _scans(arm: str, results: Sequence[Result]) -> list[str]:
 
 
 def _by_epoch(arm: str, results: Sequence[Result], layers: Sequence[str]) -> list[str]:
-    """How the mean cosine of a layer goes in the course of training."""
+    """How the mean cosine of a layer goes in the epochs that all seeds scanned."""
     scans = [result.soup["scans"] for result in results]
-    epochs = [scan["epoch"] for scan in scans[0]]
+    # A mean over fewer seeds would look like the others.
+    common = set.intersection(*({scan["epoch"] for scan in of_seed} for of_seed in scans))
+    epochs = sorted(common)
     if len(epochs) < 2:
         return []
     rows = [f"| {' | '.join(['epoch', *map(str, epochs)])} |", "|" + " --- |" * (len(epochs) + 1)]

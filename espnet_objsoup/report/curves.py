@@ -50,6 +50,7 @@ class CurvePanel:
         x_end: end of the x axis.
         marks: steps to mark.
         x_label: with unit.
+        shared_strokes: lines of several names look alike, and are not to be told apart.
     """
 
     curves: list[Curve]
@@ -59,12 +60,14 @@ class CurvePanel:
     x_end: float = 1.0
     marks: list[float] = field(default_factory=list)
     x_label: str = X_LABEL
+    shared_strokes: bool = False
     titles: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_map(self) -> bool:
         """Whether there are too many lines to tell apart."""
-        return len({curve.name for curve in self.curves}) > MOST_LINES
+        names = {curve.name for curve in self.curves}
+        return not self.shared_strokes and len(names) > MOST_LINES
 
     @property
     def height_in(self) -> float:

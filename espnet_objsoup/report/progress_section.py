@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from espnet_objsoup.report.curves import X_LABEL, Curve, CurvePanel, common_scale
+from espnet_objsoup.report.curves import Curve, CurvePanel, common_scale
 from espnet_objsoup.report.differences import settings
 from espnet_objsoup.report.figures import PanelGroup
 from espnet_objsoup.report.run_data import RunData
 from espnet_objsoup.report.section import Section
 from espnet_objsoup.report.series import Series, common_start
-from espnet_objsoup.report.style import Stroke, strokes
+from espnet_objsoup.report.style import MOST_LINES, Stroke, strokes
 
 _Y_LABEL = "mean validation loss"
 _TASKS = {"asr": "Recognition", "st": "Translation", "ssl": "Self-supervision"}
@@ -24,7 +24,8 @@ def progress(runs: Sequence[RunData]) -> Section:
         "progress", "Runs in one figure",
         "Validation loss, mean over the objectives that all runs have, once per epoch: over "
         "updates, and over the time spent in training steps (without validation and start). Runs "
-        "that differ in nothing but their seed have the same line.",
+        "that differ in nothing but their seed (and init_param) have the same line. Steps that a "
+        "resumed training repeats count once.",
     )  # fmt: skip
     names = [name for name in runs[0].objectives if all(name in run.objectives for run in runs)]
     tasks = dict.fromkeys(name.split("/")[0] for name in names)
@@ -42,7 +43,8 @@ def progress(runs: Sequence[RunData]) -> Section:
             if series is not None
         ]
         title = _TASKS.get(task, task)
-        over_updates[title] = CurvePanel(curves, _Y_LABEL, x_label=X_LABEL)
+        shared = len(section.legend) <= MOST_LINES
+        over_updates[title] = CurvePanel(curves, _Y_LABEL, shared_strokes=shared)
         over_time[title] = CurvePanel(
             [
                 Curve(c.name, _at(c.series, minutes[c.name]), c.stroke, marked=True)
@@ -51,10 +53,14 @@ def progress(runs: Sequence[RunData]) -> Section:
             ],
             _Y_LABEL,
             x_label="minutes in training steps",
+            shared_strokes=shared,
         )
-    for run in runs:
-        if not any(c.name == run.name for panel in over_updates.values() for c in panel.curves):
-            section.missing.append(f"{run.name}: no validation of these objectives yet.")
+        section.missing += [
+            f"{name}: {title.lower()} was not validated yet."
+            for name, series in losses.items()
+            if series is None
+        ]
+    section.missing += _left_out(runs, names)
     for name, panels in (("progress_updates", over_updates), ("progress_time", over_time)):
         shown = {title: panel for title, panel in panels.items() if panel.curves}
         for panel in shown.values():
@@ -68,12 +74,24 @@ def progress(runs: Sequence[RunData]) -> Section:
     return section
 
 
+def _left_out(runs: Sequence[RunData], common: Sequence[str]) -> list[str]:
+    """Objectives that take no part, as not every run has them."""
+    others = dict.fromkeys(n for run in runs for n in run.objectives if n not in common)
+    if not others or not common:
+        return []
+    without = {name: [run.name for run in runs if name not in run.objectives] for name in others}
+    words = "; ".join(f"{name} (not in {', '.join(of)})" for name, of in without.items())
+    return [f"Left out, as not all runs have them: {words}."]
+
+
 def _looks(runs: Sequence[RunData]) -> tuple[dict[str, Stroke], dict[str, Stroke]]:
     """Stroke of every run, and of every group of runs that differ in the seed alone."""
     groups: dict[str, list[str]] = {}
     for run in runs:
         key = settings(run.conf)
-        key.pop("seed", None)
+        # Where each seed begins may be a file of its own.
+        for name in ("seed", "init_param"):
+            key.pop(name, None)
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(run.name)
     names = [_group_name(members) for members in groups.values()]
     # Groups must not share a name only because their runs begin alike.
@@ -94,13 +112,13 @@ def _group_name(members: Sequence[str]) -> str:
     start = common_start(members, "_/").rstrip("_/")
     if len(members) == 1 or not start:
         return ", ".join(members)
-    return f"{start} ({len(members)} seeds)"
+    return f"{start} ({len(members)} runs)"
 
 
 def _mean_loss(run: RunData, objectives: Sequence[str]) -> Series | None:
     """Mean over objectives, at the steps at which all of them were validated."""
     found = [run.loss(name, "valid") for name in objectives]
-    if any(series is None for series in found):
+    if any(series is None or not series.known for series in found):
         return None
     points = [dict(zip(series.steps, series.values, strict=True)) for series in found]
     steps = [step for step in points[0] if all(step in other for other in points)]
@@ -115,8 +133,10 @@ def _minutes(run: RunData) -> Series | None:
     seconds = run.statistic("train_epochs", "train_time")
     if seconds is None:
         return None
-    taken = np.diff(seconds.steps, prepend=0.0)
-    return Series(seconds.steps, np.cumsum(taken * seconds.values) / 60)
+    known = np.isfinite(seconds.values)
+    steps, values = seconds.steps[known], seconds.values[known]
+    taken = np.diff(steps, prepend=0.0)
+    return Series(steps, np.cumsum(taken * values) / 60)
 
 
 def _at(losses: Series, minutes: Series) -> Series:

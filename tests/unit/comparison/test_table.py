@@ -126,6 +126,19 @@ def test_cosines(comparison: Comparison, tmp_path: Path) -> None:
     assert "of 2, 1 are below zero by more than two of these, 1 above" in words
 
 
+def test_epochs_that_all_seeds_scanned(comparison: Comparison, tmp_path: Path) -> None:
+    for seed, epochs in ((1, (1, 4)), (2, (1, 4, 7))):
+        scans = [
+            {"epoch": epoch, "scores": {"x": 0.1}, "errors": {}, "cosines": {"a b": {"x": 0.1}}}
+            for epoch in epochs
+        ]
+        result(comparison, "static", seed, 2, soup={"scans": scans}).save(tmp_path)
+    lines = render(tmp_path, comparison, DECODING).splitlines()
+    assert (
+        lines[lines.index("| epoch | 1 | 4 |") + 2] == "| block x | +0.10 ± 0.00 | +0.10 ± 0.00 |"
+    )
+
+
 def test_one_seed_has_no_error(comparison: Comparison, tmp_path: Path) -> None:
     scans = [{"epoch": 1, "scores": {"x": None}, "errors": {}, "cosines": {"a b": {"x": -0.2}}}]
     result(comparison, "static", 1, 2, soup={"scans": scans}).save(tmp_path)

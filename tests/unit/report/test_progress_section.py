@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from espnet_objsoup.report.page import make_report
-from espnet_objsoup.report.progress_section import progress
+from espnet_objsoup.report.progress_section import _minutes, progress
 from espnet_objsoup.report.run_data import RunData, name_runs, read_run
 from espnet_objsoup.report.section import Section
 
@@ -37,10 +37,10 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_seeds_share_a_line_and_other_settings_do_not(four: list[Path]) -> None:
     _, section = section_of(*four)
-    assert list(section.legend) == ["flat (2 seeds)", "bilevel_seed1", "few"]
+    assert list(section.legend) == ["flat (2 runs)", "bilevel_seed1", "few"]
     panel = section.groups[0].panels["Recognition"]
     looks = {curve.name: curve.stroke for curve in panel.curves}
-    assert looks["flat_seed1"] == looks["flat_seed2"] == section.legend["flat (2 seeds)"]
+    assert looks["flat_seed1"] == looks["flat_seed2"] == section.legend["flat (2 runs)"]
     assert len(set(looks.values())) == 3
 
 
@@ -67,6 +67,7 @@ def test_the_mean_is_over_objectives_that_all_runs_have(four: list[Path]) -> Non
     (curve,) = [c for c in updates["Translation"].curves if c.name == "flat_seed1"]
     assert curve.series.values.tolist() == german.values.tolist()
     assert curve.series.steps.tolist() == [50, 100, 150, 200]
+    assert section.missing == ["Left out, as not all runs have them: st/fr-en (not in few)."]
     three = [runs[0].loss(f"asr/{lang}", "valid").values for lang in ("de", "en", "fr")]
     (curve,) = [c for c in updates["Recognition"].curves if c.name == "flat_seed1"]
     assert curve.series.values == pytest.approx(np.mean(three, axis=0))
@@ -96,13 +97,43 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     young = make_run(tmp_path / "young", statistics=False)
     old = make_run(tmp_path / "old")
     _, section = section_of(old, young)
-    assert section.missing == ["young: no validation of these objectives yet."]
+    assert section.missing == [
+        "young: recognition was not validated yet.",
+        "young: translation was not validated yet.",
+    ]
     assert [c.name for c in section.groups[0].panels["Recognition"].curves] == ["old"]
     stranger = make_run(tmp_path / "stranger", ("asr/zh", "ssl"))
     _, section = section_of(old, stranger)
     assert "no objective in common" in section.missing[0]
     assert section.groups == []
     assert section.legend == {}
+
+
+def test_many_runs_of_few_kinds_stay_lines(tmp_path: Path) -> None:
+    made = [
+        make_run(
+            tmp_path / f"{kind}_seed{seed}",
+            trainer_conf={"recipe": "flat", "weights_interval": kind},
+            seed=seed,
+            epochs=2,
+        )
+        for kind in (1, 2, 3, 4, 5)
+        for seed in (1, 2, 3)
+    ]
+    _, section = section_of(*made)
+    assert len(section.legend) == 5
+    for group in section.groups:
+        for panel in group.panels.values():
+            assert len(panel.curves) == 15
+            assert not panel.is_map
+
+
+def test_an_epoch_without_a_time_is_passed_over(four: list[Path]) -> None:
+    run = read_run(four[0])
+    times = run.statistics.train_epochs["train_time"]
+    times.values[1] = np.nan
+    known = times.values[[0, 2, 3]]
+    assert _minutes(run).values == pytest.approx(np.cumsum([50, 100, 50] * known) / 60)
 
 
 def test_only_pages_of_several_runs_have_it(four: list[Path]) -> None:

@@ -20,8 +20,9 @@ from .toy import OBJECTIVES, ToyData, ToyModel, parameters, run
 
 LAYERS = {"pattern": "linear", "policy": "all"}
 SOUPS = {
-    "flat": {"recipe": "flat"},
-    "bilevel": {"recipe": "bilevel", "order": "sa"},
+    # Fast, so that weights come near the border.
+    "flat": {"recipe": "flat", "weighting_conf": {"gamma": 0.1}},
+    "bilevel": {"recipe": "bilevel", "order": "sa", "weighting_conf": {"gamma": 0.1}},
     "barrier": {"recipe": "bilevel", "penalty": "barrier"},
     "mgda": {"recipe": "flat", "weighting": "mgda"},
     "random": {"recipe": "flat", "weighting": "random"},
