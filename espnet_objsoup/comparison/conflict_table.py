@@ -11,6 +11,11 @@ from espnet_objsoup.comparison.result import Result
 _Mean = tuple[float | None, float | None]  # and its standard error
 
 
+def table_head(columns: Sequence[str]) -> list[str]:
+    """First lines of a table in Markdown."""
+    return [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+
+
 def conflict_lines(by_arm: Mapping[str, Sequence[Result]]) -> list[str]:
     """Cosines of the runs with scans, and the share of conflicts of all runs that measure."""
     lines: list[str] = []
@@ -45,7 +50,7 @@ def _scans(arm: str, results: Sequence[Result]) -> list[str]:
 
     table = {pair: by_layer(lambda scan, p=pair: scan["cosines"].get(p, {})) for pair in pairs}
     of_all = by_layer(lambda scan: scan["scores"])
-    rows = [f"| {' | '.join(['pair', *map(_short, layers)])} |", "|" + " --- |" * (len(layers) + 1)]
+    rows = table_head(["pair", *map(_short, layers)])
     for pair in sorted(pairs, key=lambda pair: sum(m for m, _ in table[pair] if m is not None)):
         rows.append(f"| {pair} | {' | '.join(_cell(*value) for value in table[pair])} |")
     rows.append(f"| mean over pairs | {' | '.join(_cell(*value) for value in of_all)} |")
@@ -70,7 +75,7 @@ def _by_epoch(arm: str, results: Sequence[Result], layers: Sequence[str]) -> lis
     epochs = sorted(common)
     if len(epochs) < 2:
         return []
-    rows = [f"| {' | '.join(['epoch', *map(str, epochs)])} |", "|" + " --- |" * (len(epochs) + 1)]
+    rows = table_head(["epoch", *map(str, epochs)])
     for layer in layers:
         by_epoch = [
             [[scan["scores"].get(layer) for scan in of_seed if scan["epoch"] == epoch]

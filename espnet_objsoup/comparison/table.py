@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from espnet_objsoup.comparison.bootstrap import N_SAMPLES
-from espnet_objsoup.comparison.conflict_table import conflict_lines
+from espnet_objsoup.comparison.conflict_table import conflict_lines, table_head
 from espnet_objsoup.comparison.current import VariantResults
 from espnet_objsoup.comparison.plan import Comparison
 from espnet_objsoup.comparison.result import Result
@@ -77,7 +77,7 @@ def _table(by_arm: Mapping[str, Sequence[Result]], comparison: Comparison) -> li
         head += [f"mean {_MEASURES[task]}", f"difference of {_MEASURES[task]}"]
     head += ["epochs", "updates", "CPU", "MB"]
     compared = {task: _compare(by_arm, comparison, task) for task in tasks}
-    rows = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    rows = table_head(head)
     for arm, results in by_arm.items():
         cells = [f"`{arm}`", str(len(results))]
         for task in tasks:
