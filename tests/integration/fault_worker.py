@@ -146,7 +146,8 @@ def train_together(
     What has not ended after `limit_s`, which is less than PyTorch's own time-out, has no status.
 
     Returns:
-        statuses (negative: signal), what is left of the processes, and their log.
+        statuses (negative: signal), seconds until the last one ended that could, what is left of
+        the processes, and their log.
     """
     port = str(free_port())
     log = out / f"{name}.log"
@@ -172,7 +173,7 @@ def train_together(
             elif done:
                 statuses[rank] = os.waitstatus_to_exitcode(status)
         time.sleep(0.05)
-    seconds = time.monotonic() - begin  # until the last one ended that could
+    seconds = time.monotonic() - begin
     for rank in stopped:  # what an operator does
         os.kill(pids[rank], signal.SIGKILL)
         os.waitpid(pids[rank], 0)
@@ -185,7 +186,7 @@ def train_together(
     ended = [statuses.get(rank) for rank in range(len(faults))]
     print(name, ended, f"{seconds:.1f} s", flush=True)
     text = log.read_text(errors="replace")
-    return {"statuses": ended, "left": left, "log": text, "stopped": stopped}
+    return {"statuses": ended, "seconds": seconds, "left": left, "log": text, "stopped": stopped}
 
 
 def none() -> None:
